@@ -1,0 +1,17 @@
+"""Training-free methods, one calling form: `(classifier, pixel_values, targets=None, **options) -> (B, H, W)`.
+
+Float32, higher = more important. Adding one is one line in `METHODS`.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from .gradients import gradient, input_x_gradient
+from .random import random
+
+METHODS: dict[str, Callable[..., torch.Tensor]] = {
+    "random": random,
+    "gradient": gradient,
+    "input_x_gradient": input_x_gradient,
+}

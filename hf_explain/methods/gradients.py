@@ -1,0 +1,30 @@
+"""Gradient of the class's logit with respect to the pixels, and what is read directly from it."""
+
+from __future__ import annotations
+
+import torch
+
+from ..modeling.classifier import Classifier
+
+
+def pixel_gradient(classifier: Classifier, pixel_values: torch.Tensor, targets=None) -> torch.Tensor:
+    """d logit_target / d pixel_values, (B, 3, H, W); no gradient of a weight is computed or kept."""
+    with torch.enable_grad():
+        pixels = pixel_values.detach().to(classifier.dtype).requires_grad_(True)
+        logits = classifier(pixels)
+        targets = (
+            logits.argmax(-1) if targets is None else torch.as_tensor(targets, device=logits.device).expand(len(logits))
+        )
+        chosen = logits.gather(1, targets[:, None]).sum()
+        (gradient,) = torch.autograd.grad(chosen, pixels)
+    return gradient.detach().float()
+
+
+def gradient(classifier: Classifier, pixel_values: torch.Tensor, targets=None) -> torch.Tensor:
+    """Largest absolute gradient over the channels (Simonyan et al., arXiv 1312.6034)."""
+    return pixel_gradient(classifier, pixel_values, targets).abs().amax(1)
+
+
+def input_x_gradient(classifier: Classifier, pixel_values: torch.Tensor, targets=None) -> torch.Tensor:
+    """Pixel times gradient, summed over the channels: the linear part of each pixel's effect on the logit."""
+    return (pixel_gradient(classifier, pixel_values, targets) * pixel_values.float()).sum(1)

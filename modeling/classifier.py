@@ -1,0 +1,199 @@
+"""`Classifier`: a model together with the space its pictures live in and its labels."""
+
+from __future__ import annotations
+
+import difflib
+import operator
+import os
+
+import torch
+from torch import nn
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+from transformers.utils import logging
+from transformers.utils.hub import resolve_revision
+
+from .feature_maps import call, configured_size, probe
+from .perturbation import ExplainerError, PixelSpace
+
+logger = logging.get_logger(__name__)
+
+HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download", "proxies")
+
+
+class Classifier(nn.Module):
+    """An image classifier with its `PixelSpace` and labels: what every attribution and every perturbation needs.
+
+    It never changes the model by being made or called; `freeze()` and `from_pretrained` switch gradients of the
+    weights and training mode off.
+
+    Args:
+        model: an image classifier of transformers.
+        image_processor: its processor. Without one, pictures cannot be read and colors have no meaning.
+    """
+
+    def __init__(self, model: nn.Module, image_processor=None):
+        super().__init__()
+        name, config = type(model).__name__, getattr(model, "config", None)
+        if config is None or getattr(model, "main_input_name", "pixel_values") != "pixel_values":
+            takes = getattr(model, "main_input_name", "no config and unknown inputs")
+            raise ExplainerError(
+                f"{name} takes {takes}, but a picture classifier takes pixel_values; give an image classification model "
+                "of transformers."
+            )
+        if getattr(config, "problem_type", None) == "regression":
+            raise ExplainerError(
+                f"{name} is a regression head (problem_type='regression'), which has no class to explain; "
+                "give a classifier with single-label, multi-label or one-logit classes."
+            )
+        if getattr(getattr(config, "vision_config", config), "num_channels", 3) != 3:
+            raise ExplainerError(f"{name} takes {config.num_channels}-channel input, but pictures are RGB.")
+        self.model = model
+        self.image_processor = image_processor
+        self.pixel_space = PixelSpace.from_image_processor(image_processor) if image_processor is not None else None
+        self.name_or_path: str | None = getattr(model, "name_or_path", None) or None
+        self.revision: str | None = None
+
+    @classmethod
+    def from_pretrained(cls, name, image_processor=None, **kwargs) -> Classifier:
+        """The frozen classifier `name` (Hub id or folder) with its image processor; usual loading arguments."""
+        local = os.path.isdir(name)
+        hub = {k: kwargs.pop(k) for k in HUB_ARGUMENTS if k in kwargs}
+        subfolder = kwargs.pop("subfolder", "")
+        if not local:
+            asked = {k: hub[k] for k in ("token", "local_files_only", "cache_dir") if k in hub}
+            hub["revision"] = resolve_revision(str(name), hub.get("revision"), **asked)
+        model, info = AutoModelForImageClassification.from_pretrained(
+            name, output_loading_info=True, subfolder=subfolder, **hub, **kwargs
+        )
+        if info["missing_keys"]:
+            raise ExplainerError(
+                f"{name} has no trained weights for {', '.join(sorted(info['missing_keys'])[:3])}, so its classes would "
+                f"be random; give a checkpoint that was trained as {type(model).__name__}."
+            )
+        if image_processor is None:
+            image_processor = load_image_processor(name, subfolder=subfolder, **hub)
+        classifier = cls(model, image_processor).freeze()
+        classifier.name_or_path = os.path.abspath(name) if local else str(name)
+        revision = hub.get("revision")
+        classifier.revision = None if local else (getattr(revision, "resolved", None) or revision)
+        return classifier
+
+    def freeze(self) -> Classifier:
+        """Eval mode and no gradients for the weights; says so once if that changed anything."""
+        trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        if self.model.training or (trainable and torch.is_grad_enabled() and self.revision is None):
+            logger.info(f"{type(self.model).__name__}: froze {trainable:,} parameters and set eval mode.")
+        self.model.requires_grad_(False).eval()
+        return self
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Logits (B, num_labels)."""
+        logits = getattr(call(self.model, pixel_values.to(self.dtype)), "logits", None)
+        return self.check_logits(logits)
+
+    def check_logits(self, logits):
+        if logits is None or logits.ndim != 2:
+            raise ExplainerError(
+                f"{type(self.model).__name__} returns no (batch, num_labels) logits; give an image classifier of "
+                "transformers (AutoModelForImageClassification)."
+            )
+        return logits
+
+    def scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """Probabilities, by the head's problem type: softmax, or sigmoid for multi-label and one-logit heads."""
+        if self.num_labels == 1 or getattr(self.config, "problem_type", None) == "multi_label_classification":
+            return logits.float().sigmoid()
+        return logits.float().softmax(-1)
+
+    @property
+    def config(self):
+        return self.model.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(p.dtype for p in self.model.parameters() if p.is_floating_point())
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def num_labels(self) -> int:
+        return self.config.num_labels
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        return self.config.id2label or {}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what the image processor returns for a square picture."""
+        if self.image_processor is None:
+            return configured_size(self.config) or (224, 224)
+        blank = torch.zeros(256, 256, 3, dtype=torch.uint8).numpy()
+        return tuple(
+            torch.as_tensor(self.image_processor(images=blank, return_tensors="pt")["pixel_values"]).shape[-2:]
+        )
+
+    def probe(self, size=None):
+        """One `FeatureMap` per hidden state, after checking that the logits of a blank picture are sane."""
+        logits, features = probe(self.model, size or self.size)
+        self.check_logits(logits)
+        if not torch.isfinite(logits).all():
+            raise ExplainerError(
+                f"{type(self.model).__name__} returns NaN or infinite logits for a blank picture, so its weights are "
+                "damaged; load them again or retrain."
+            )
+        if logits.shape[1] != self.num_labels:
+            raise ExplainerError(
+                f"{type(self.model).__name__} returns {logits.shape[1]} logits, but its config names {self.num_labels} "
+                "labels; correct config.id2label."
+            )
+        return features
+
+    def target_index(self, target) -> int:
+        """The class index of a label, a unique synonym of one ("tabby" of "tabby, tabby cat"), or an index."""
+        return target_index(target, self.id2label, self.num_labels)
+
+
+def target_index(target, id2label: dict[int, str], num_labels: int) -> int:
+    if isinstance(target, str):
+        exact = [i for i, label in id2label.items() if label == target]
+        found = exact or [i for i, label in id2label.items() if target in [part.strip() for part in label.split(",")]]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ExplainerError(
+                f"target {target!r} names {len(found)} classes, {', '.join(f'{i} ({id2label[i]!r})' for i in found[:8])}; "
+                "give one of these indices."
+            )
+        nearest = nearest_labels(target, id2label)
+        raise ExplainerError(
+            f"unknown target {target!r}; nearest labels: {nearest}; or give an index below {num_labels}."
+        )
+    try:
+        index = operator.index(target.item() if isinstance(target, torch.Tensor) and target.numel() == 1 else target)
+        if isinstance(target, bool) or not 0 <= index < num_labels:
+            raise TypeError
+    except TypeError:
+        raise ExplainerError(
+            f"target {target!r} is no class; give a label, or an integer from 0 to {num_labels - 1}."
+        ) from None
+    return index
+
+
+def nearest_labels(target: str, id2label: dict[int, str]) -> str:
+    names = {part.strip().lower(): label for label in id2label.values() for part in [label, *label.split(",")]}
+    close = difflib.get_close_matches(target.lower(), names, n=3, cutoff=0.3) or list(names)[:3]
+    return ", ".join(repr(label) for label in dict.fromkeys(names[c] for c in close))
+
+
+def load_image_processor(name, **kwargs):
+    """The image processor saved with a model; None where there is none."""
+    if not kwargs.get("subfolder"):
+        kwargs.pop("subfolder", None)
+    try:
+        return AutoImageProcessor.from_pretrained(name, **kwargs)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        logger.info(f"no image processor beside {name}: {error}")
+        return None

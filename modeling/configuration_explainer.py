@@ -1,0 +1,104 @@
+"""The configs of the explainers: flat, grouped, checked. One class per explainer, since the Auto mapping is keyed by it."""
+
+from transformers import PreTrainedConfig
+
+from .feature_maps import FeatureMap
+from .perturbation import ExplainerError, PixelSpace
+
+FORMAT_VERSION = 1
+
+
+class ExplainerConfig(PreTrainedConfig):
+    """What every explainer knows about the classifier it explains.
+
+    Args:
+        format_version: of the checkpoint; a newer one than this library knows is refused.
+        classifier_name_or_path: Hub id or folder of the classifier; None when it travels inside, or has no name.
+        classifier_revision: its commit (40 hex digits) when it comes from the Hub.
+        classifier_fingerprint: hash of its weights for each dtype they may be loaded in.
+        classifier_dtype: in which it was when the explainer was made, and is loaded in by default.
+        classifier_included: the classifier is in the folder `classifier/` of this checkpoint.
+        backbone_name_or_path, backbone_revision, backbone_fingerprint: of a second frozen model whose hidden states are
+            read instead of the classifier's; with classifier_included it is in `backbone/`.
+        backbone_pixel_space: how the backbone's own processor writes colors.
+        pixel_space: how the classifier's processor writes colors (`PixelSpace`), None if unknown.
+        image_size: height and width the explainer was probed at.
+        feature_maps: the hidden states that are read, one `FeatureMap` each.
+        class_conditional: False for an explainer of the prediction only.
+    """
+
+    model_type = "hf_explainer"
+
+    format_version: int = FORMAT_VERSION
+    # the classifier
+    classifier_name_or_path: str | None = None
+    classifier_revision: str | None = None
+    classifier_fingerprint: dict | None = None
+    classifier_dtype: str = "float32"
+    classifier_included: bool = False
+    # a second model to read
+    backbone_name_or_path: str | None = None
+    backbone_revision: str | None = None
+    backbone_fingerprint: dict | None = None
+    backbone_pixel_space: dict | None = None
+    # pictures and hidden states
+    pixel_space: dict | None = None
+    image_size: list | None = None
+    feature_maps: list | None = None
+    # what it explains
+    class_conditional: bool = True
+
+    def __post_init__(self, **kwargs):
+        if self.format_version > FORMAT_VERSION:
+            raise ExplainerError(
+                f"this explainer has format {self.format_version}, this library reads up to {FORMAT_VERSION}; "
+                "pip install --upgrade hf-explain."
+            )
+        for name in ("pixel_space", "backbone_pixel_space"):
+            if getattr(self, name) is not None:
+                PixelSpace(**getattr(self, name))  # checks
+        super().__post_init__(**kwargs)
+
+    def read_maps(self) -> list[FeatureMap]:
+        """The stored description of the hidden states."""
+        if not self.feature_maps:
+            raise ExplainerError(
+                f"{type(self).__name__} describes no feature_maps, so a head cannot be built; make explainers with "
+                "from_classifier(...)."
+            )
+        return [FeatureMap(**{**entry, "stride": tuple(entry["stride"])}) for entry in self.feature_maps]
+
+
+class RankingExplainerConfig(ExplainerConfig):
+    """Config of `RankingExplainerForImageClassification`.
+
+    Args:
+        hidden_size: channels of the decoder at stride 16 and coarser, and of a class embedding.
+        pixel_size: channels at full resolution. Strides between have hidden_size / 2, / 4, ..., at least pixel_size.
+        num_blocks: residual blocks per resolution from stride 8 on; finer ones have one.
+    """
+
+    model_type = "hf_explainer_ranking"
+
+    hidden_size: int = 160
+    pixel_size: int = 8
+    num_blocks: int = 2
+
+    def __post_init__(self, **kwargs):
+        if self.hidden_size % 8 or self.pixel_size % 4 or self.pixel_size < 4 or self.num_blocks < 1:
+            raise ExplainerError(
+                f"hidden_size={self.hidden_size}, pixel_size={self.pixel_size}, num_blocks={self.num_blocks}: hidden_size "
+                "must be a multiple of 8, pixel_size of 4, and num_blocks at least 1."
+            )
+        super().__post_init__(**kwargs)
+
+
+# About .1, 2 and 16 million parameters for ViT-B/16 with 1000 classes.
+RANKING_PRESETS = {
+    "tiny": {"hidden_size": 24, "pixel_size": 4, "num_blocks": 1},
+    "small": {"hidden_size": 160, "pixel_size": 8, "num_blocks": 2},
+    "base": {"hidden_size": 448, "pixel_size": 16, "num_blocks": 3},
+}
+
+ExplainerConfig.register_for_auto_class()
+RankingExplainerConfig.register_for_auto_class()

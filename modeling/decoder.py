@@ -1,0 +1,129 @@
+"""The dense decoder: hidden states of several layers and the picture itself -> class-free features at every resolution.
+
+A class is one vector; its map is the dot product with the features, summed over resolutions. So one pass of the decoder
+serves any number of classes, and the finest features, which see the raw pixels, let maps follow object boundaries.
+GroupNorm throughout: a picture's map never depends on what else is in the batch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(channels, 8 if channels >= 32 else 4), channels)
+
+
+class ReadMap(nn.Module):
+    """One hidden state -> the decoder's width. Norm first: most hidden states come before the model's final norm."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.project = nn.Linear(channels, width)
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        state = state.permute(0, 2, 3, 1)  # (B, h, w, C): contiguous for transformers, one copy for conv nets
+        return self.project(self.norm(state)).permute(0, 3, 1, 2)
+
+
+class Block(nn.Module):
+    """Residual, pre-activation, of `depth` convolutions."""
+
+    def __init__(self, width: int, depth: int):
+        super().__init__()
+        self.norms = nn.ModuleList(group_norm(width) for _ in range(depth))
+        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            y = conv(F.relu(norm(y)))
+        return x + y
+
+
+class PixelDecoder(nn.Module):
+    """(pixel_values, maps) -> features, coarse to fine, the last at the picture's own resolution.
+
+    Args:
+        channels: of each map.
+        strides: of each map, in pixels.
+        hidden_size, pixel_size: width at stride 16 and coarser, and at stride 1.
+        num_blocks: residual blocks per resolution down to stride 8; stride 4 has one, finer ones one of half the depth.
+    """
+
+    def __init__(self, channels: list[int], strides: list[float], hidden_size: int, pixel_size: int, num_blocks: int):
+        super().__init__()
+        exponents = [max(0, round(math.log2(s))) for s in strides]  # stride 14 counts as 16
+        self.levels = list(range(max(exponents), -1, -1))  # stride 2 ** level, coarse to fine
+        self.map_levels = exponents
+        width = {e: hidden_size if e >= 4 else max(pixel_size, hidden_size >> (4 - e)) // 4 * 4 for e in self.levels}
+        width[0] = pixel_size
+        self.widths = [width[e] for e in self.levels]
+        self.read = nn.ModuleList(ReadMap(c, width[e]) for c, e in zip(channels, exponents, strict=True))
+        # the picture itself, at strides 1, 2 and 4
+        self.pixel_levels = [e for e in (0, 1, 2) if e in self.levels]
+        self.pixels = nn.ModuleList(
+            nn.Conv2d(3 if e == 0 else width[e - 1], width[e], 3, stride=1 if e == 0 else 2, padding=1)
+            for e in self.pixel_levels
+        )
+        self.pixel_norms = nn.ModuleList(group_norm(width[e]) for e in self.pixel_levels)
+        self.down = nn.ModuleList(nn.Conv2d(width[e + 1], width[e], 1) for e in self.levels[1:])
+        self.blocks = nn.ModuleList(
+            # pixels are many: one convolution there costs as much as four at stride 8
+            nn.Sequential(*[Block(width[e], 2 if e >= 2 else 1) for _ in range(num_blocks if e >= 3 else 1)])
+            for e in self.levels
+        )
+        self.norms = nn.ModuleList(group_norm(width[e]) for e in self.levels)
+
+    def forward(self, pixel_values: torch.Tensor, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        height, width = pixel_values.shape[-2:]
+        sides = {}  # level -> what enters there besides the coarser features
+        x = pixel_values
+        for level, conv, norm in zip(self.pixel_levels, self.pixels, self.pixel_norms, strict=True):
+            x = F.relu(norm(conv(x)))
+            sides[level] = [x]
+        for level, read, state in zip(self.map_levels, self.read, maps, strict=True):
+            sides.setdefault(level, []).append(read(state))
+        features: list[torch.Tensor] = []
+        x = None
+        for i, level in enumerate(self.levels):
+            entering = sides.get(level, [])
+            # the grid of this level: that of the first map or pixel feature entering, else the picture's over the stride
+            size = entering[0].shape[-2:] if entering else (math.ceil(height / 2**level), math.ceil(width / 2**level))
+            if x is not None:
+                x = resize(self.down[i - 1](x), size)
+            for side in entering:
+                side = resize(side, size)
+                x = side if x is None else x + side
+            x = self.blocks[i](x)
+            features.append(F.relu(self.norms[i](x)))
+        return features
+
+
+def resize(x: torch.Tensor, size) -> torch.Tensor:
+    if x.shape[-2:] == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+class ClassMaps(nn.Module):
+    """(features, targets (B, T)) -> maps (B, T, H, W): per resolution, the dot product with the class's vector."""
+
+    def __init__(self, num_labels: int, hidden_size: int, widths: list[int]):
+        super().__init__()
+        self.classes = nn.Embedding(num_labels, hidden_size)
+        self.match = nn.ModuleList(nn.Linear(hidden_size, w) for w in widths)
+
+    def forward(self, features: list[torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
+        classes = self.classes(targets)  # (B, T, D)
+        scores = None
+        for feature, match in zip(features, self.match, strict=True):
+            query = match(classes) / feature.shape[1] ** 0.5  # (B, T, w)
+            here = torch.bmm(query, feature.flatten(2)).unflatten(2, feature.shape[-2:])  # (B, T, h, w)
+            scores = here if scores is None else resize(scores, here.shape[-2:]) + here
+        return scores

@@ -1,0 +1,228 @@
+"""Any Hugging Face vision model -> logits and its hidden states as (B, C, h, w) maps. Nobody names a layer.
+
+Hidden states come in many shapes: tokens with zero, one, two or five leading special tokens, channels first or last,
+pyramids. `probe` looks at them once, with one forward of a blank picture, and describes each by a `FeatureMap` that is
+stored in the explainer's config; `read_features` only follows that description.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from .perturbation import ExplainerError
+
+# Families whose position embedding is fixed unless this flag is passed (the others resize it by themselves or cannot).
+INTERPOLATING = {"vit", "deit", "vit_msn", "ijepa", "clip", "clip_vision_model", "siglip", "siglip_vision_model"}
+INTERPOLATING |= {"metaclip_2", "metaclip_2_vision_model"}
+# Output has the form of a picture classifier's, but no hidden state has a place in the picture.
+NOT_SPATIAL = {
+    "imagegpt": "its tokens are colors",
+    "perceiver": "its latents have no place in the picture",
+    "siglip2": "its input is packed patches, not a picture",
+    "shieldgemma2": "it is a language model",
+}
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """One hidden state: where it is, and how it becomes a map."""
+
+    index: int  # in output.hidden_states
+    channels: int
+    stride: tuple[float, float]  # pixels per cell, vertical and horizontal
+    layout: str = "tokens"  # "tokens" (B, N, C), "map" (B, C, h, w), "channels_last" (B, h, w, C)
+    prefix: int = 0  # leading tokens that are no patches
+    reshaped: bool = False  # read output.reshaped_hidden_states instead
+
+    def to_dict(self) -> dict:
+        return asdict(self) | {"stride": list(self.stride)}
+
+
+def admissible_prefixes(config) -> list[int]:
+    registers = getattr(getattr(config, "vision_config", config), "num_register_tokens", 0) or 0
+    return list(dict.fromkeys([0, 1, 2, 1 + registers, 2 + registers]))
+
+
+def known_patch_size(config) -> tuple[int, int] | None:
+    patch = getattr(getattr(config, "vision_config", config), "patch_size", None)
+    return (patch, patch) if isinstance(patch, int) else None
+
+
+def candidate_grids(height, width, patch):
+    """Start grids of every usual stride, and their repeated halvings, in floor and in ceil rounding."""
+    grids = []
+    for start in ([patch] if patch else []) + [(s, s) for s in (2, 4, 7, 8, 14, 16, 32)]:
+        for rounding in (math.floor, math.ceil):
+            h, w = rounding(height / start[0]), rounding(width / start[1])
+            while h >= 1 and w >= 1:
+                grids.append((h, w))
+                if (h, w) == (1, 1):
+                    break
+                h, w = max(1, rounding(h / 2)), max(1, rounding(w / 2))
+    return list(dict.fromkeys(grids))
+
+
+def infer_grid(count, height, width, patch, prefixes):
+    """(prefix, h, w) of `count` tokens of a height x width picture.
+
+    >>> infer_grid(197, 224, 224, (16, 16), [0, 1, 2])
+    (1, 14, 14)
+    """
+    if patch:  # a plain ViT: the grid is known, the rest are special tokens. Without this 4 + 5 tokens read as 3 x 3.
+        for rounding in (math.floor, math.ceil):
+            h, w = rounding(height / patch[0]), rounding(width / patch[1])
+            if count - h * w in prefixes:
+                return count - h * w, h, w
+    grids = candidate_grids(height, width, patch)
+    for prefix in prefixes:  # a pyramid: the smallest prefix wins
+        for h, w in grids:
+            if h * w == count - prefix:
+                return prefix, h, w
+    raise ExplainerError(f"{count} tokens fit no grid of a {height} x {width} picture, so they have no place in it.")
+
+
+def describe(output, index, size, config) -> FeatureMap:
+    """The `FeatureMap` of one hidden state of a probe, by the rule that knows no architecture."""
+    height, width = size
+    state = output.hidden_states[index]
+    reshaped = getattr(output, "reshaped_hidden_states", None)
+    if reshaped is not None and index < len(reshaped) and reshaped[index] is not None:
+        state, wide = reshaped[index], state
+        channels = wide.shape[-1] if wide.ndim == 3 else state.shape[1]
+        last = state.shape[-1] == channels and math.prod(state.shape[1:3]) == math.prod(wide.shape[1:-1])
+        first = state.shape[1] == channels and math.prod(state.shape[2:]) == math.prod(wide.shape[1:-1])
+        if last and (not first or config.model_type == "hiera"):
+            h, w = state.shape[1:3]
+            return FeatureMap(index, channels, (height / h, width / w), "channels_last", reshaped=True)
+        h, w = state.shape[2:]
+        return FeatureMap(index, state.shape[1], (height / h, width / w), "map", reshaped=True)
+    if state.ndim == 4:
+        h, w = state.shape[2:]
+        return FeatureMap(index, state.shape[1], (height / h, width / w), "map")
+    if state.ndim == 3:
+        prefix, h, w = infer_grid(state.shape[1], height, width, known_patch_size(config), admissible_prefixes(config))
+        return FeatureMap(index, state.shape[2], (height / h, width / w), "tokens", prefix)
+    raise ExplainerError(f"hidden state {index} has {state.ndim} dimensions, but a map has 3 (tokens) or 4.")
+
+
+def to_map(output, states, position, feature: FeatureMap, size) -> torch.Tensor:
+    """One hidden state as (B, C, h, w)."""
+    if feature.reshaped:
+        state = output.reshaped_hidden_states[position]
+        return state.permute(0, 3, 1, 2) if feature.layout == "channels_last" else state
+    state = states[position]
+    if feature.layout == "map":
+        return state
+    count = state.shape[1] - feature.prefix
+    for rounding in (round, math.floor, math.ceil):
+        h, w = (max(1, rounding(s / t)) for s, t in zip(size, feature.stride, strict=True))
+        if h * w == count:
+            return state[:, feature.prefix :].transpose(1, 2).unflatten(2, (h, w))
+    raise ExplainerError(
+        f"hidden state {feature.index} has {count} patches for a {size[0]} x {size[1]} picture, which is no grid of "
+        f"stride {feature.stride[0]:g} x {feature.stride[1]:g}; give pictures of the size the explainer was made for."
+    )
+
+
+# ---- calling the model ----
+
+
+def configured_size(config) -> tuple[int, int] | None:
+    size = getattr(getattr(config, "vision_config", config), "image_size", None)
+    if isinstance(size, int):
+        return size, size
+    return tuple(size) if isinstance(size, (list, tuple)) and len(size) == 2 else None
+
+
+@contextmanager
+def unchanged(model: nn.Module):
+    """`model` in eval mode inside, exactly as it was after.
+
+    Swin shrinks `window_size` and `shift_size` of a layer, for good, when a picture is smaller than its window: a call
+    with one picture size would change the logits of every later call with another.
+    """
+    # A checkpointed layer recomputes only while its own flag says training; its children decide about dropout.
+    training = [m for m in model.modules() if m.training and not getattr(m, "gradient_checkpointing", False)]
+    windows = [(m, m.window_size, m.shift_size) for m in model.modules() if hasattr(m, "set_shift_and_window_size")]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        for module, window_size, shift_size in windows:
+            module.window_size, module.shift_size = window_size, shift_size
+
+
+def call(model: nn.Module, pixel_values: torch.Tensor, **kwargs):
+    """The model's output for pictures of any size it allows, leaving no trace on it."""
+    config = model.config
+    size = tuple(pixel_values.shape[-2:])
+    if config.model_type in INTERPOLATING and configured_size(config) != size:
+        kwargs["interpolate_pos_encoding"] = True
+    with unchanged(model):
+        try:
+            return model(pixel_values=pixel_values, return_dict=True, **kwargs)
+        except (ValueError, RuntimeError, AssertionError) as error:
+            fixed = configured_size(config)
+            if fixed is None or fixed == size:
+                raise
+            raise ExplainerError(
+                f"{type(model).__name__} refused pictures of {size[0]} x {size[1]}, it is configured for "
+                f"{fixed[0]} x {fixed[1]}; resize the pictures to that ({str(error).strip().splitlines()[0]})."
+            ) from error
+
+
+def read_features(model: nn.Module, pixel_values: torch.Tensor, features: list[FeatureMap]):
+    """(output, maps): the maps `features` describe, each (B, C, h, w), from one forward."""
+    wanted = [f.index for f in features]
+    output = call(model, pixel_values, output_hidden_states=wanted)  # most families keep only these in memory
+    states = output.hidden_states
+    selected = len(states) == len(wanted)  # TimmWrapper returns the selection, the others keep the positions
+    size = pixel_values.shape[-2:]
+    return output, [to_map(output, states, p if selected else f.index, f, size) for p, f in enumerate(features)]
+
+
+@torch.no_grad()
+def probe(model: nn.Module, size: tuple[int, int]) -> tuple[torch.Tensor | None, list[FeatureMap]]:
+    """(logits or None, one `FeatureMap` per hidden state) of a vision model, from a blank picture of `size`."""
+    name, config = type(model).__name__, model.config
+    if config.model_type in NOT_SPATIAL:
+        raise ExplainerError(
+            f"{name} has no spatial hidden states ({NOT_SPATIAL[config.model_type]}), so its pixels cannot be explained "
+            "from them; use a classifier whose layers keep a grid, such as ViT, Swin, ConvNeXt or ResNet."
+        )
+    parameter = next(model.parameters())
+    blank = torch.zeros(1, 3, *size, device=parameter.device, dtype=parameter.dtype)
+    try:
+        output = call(model, blank, output_hidden_states=True)
+    except TypeError as error:
+        raise ExplainerError(
+            f"{name} cannot be called with a picture and output_hidden_states=True ({error}); give an image classifier "
+            "of transformers (AutoModelForImageClassification)."
+        ) from error
+    states = getattr(output, "hidden_states", None)
+    if not states:
+        raise ExplainerError(f"{name} returns no hidden states, so there is nothing to read an explanation from.")
+    features = [describe(output, i, size, config) for i in range(len(states))]
+    if not any(f.stride[0] < size[0] or f.stride[1] < size[1] for f in features):
+        raise ExplainerError(
+            f"every hidden state of {name} is a single cell at {size[0]} x {size[1]}, so none has a place."
+        )
+    return getattr(output, "logits", None), features
+
+
+def choose_features(features: list[FeatureMap], count: int = 4) -> list[FeatureMap]:
+    """The hidden states a head reads: the last of each resolution; `count` evenly spread ones if there is only one."""
+    last_of_stride = {f.stride: f for f in features}
+    if len(last_of_stride) == 1:
+        depth = len(features) - 1  # 0 is the embedding
+        picks = {max(1, round(depth * (i + 1) / count)) if depth else 0 for i in range(count)}
+        return [features[i] for i in sorted(picks)]
+    return sorted(last_of_stride.values(), key=lambda f: f.index)

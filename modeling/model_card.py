@@ -1,0 +1,59 @@
+"""The card a pushed explainer gets when its repository has none."""
+
+from __future__ import annotations
+
+
+def model_card(explainer, repo_id: str, included: bool) -> str:
+    """What it explains, how to use it, and what is not known about it."""
+    config = explainer.config
+    name, revision = config.classifier_name_or_path, config.classifier_revision
+    relation = (
+        f"base_model: {name}\nbase_model_relation: adapter\n"
+        if name and "/" in name and not name.startswith("/")
+        else ""
+    )
+    where = (
+        "saved in `classifier/` of this repository"
+        if included
+        else f"`{name}`" + (f" at `{revision}`" if revision else "")
+    )
+    kind = type(explainer.classifier.model).__name__ if explainer.classifier is not None else "classifier"
+    labels = list(config.id2label.values())
+    shown = ", ".join(labels[:8]) + (f", ... ({len(labels)} classes)" if len(labels) > 8 else "")
+    which = "any class" if config.class_conditional else "the predicted class only"
+    return f"""---
+library_name: transformers
+pipeline_tag: image-classification
+tags:
+- image-attribution
+- hf-explain
+- {config.model_type}
+{relation}---
+
+# {repo_id}
+
+Which pixels made the classifier say that? This explainer returns a map of every pixel's importance for {which}, in one
+forward pass.
+
+- explains: {kind}, {where}
+- classes: {shown}
+- pictures: {config.image_size[0]} x {config.image_size[1]} pixels, as the image processor here returns them
+- head: `{type(explainer).__name__}`, {sum(p.numel() for n, p in explainer.named_parameters() if n.startswith("head")):,} parameters
+
+```python
+import hf_explain
+from transformers import pipeline
+
+explain = pipeline("image-attribution", model="{repo_id}")
+explain("picture.jpg")[0]["heatmap"].save("heatmap.png")
+```
+
+## Faithfulness
+
+Not measured yet: no number is given here, so do not rely on these maps before measuring deletion and insertion.
+
+## Limits
+
+A map ranks pixels by how much this classifier relies on them. It says nothing about other classifiers, and nothing about
+whether the classifier is right. Only the order within one map has a meaning; values of different maps are not comparable.
+"""

@@ -1,0 +1,207 @@
+"""The only place a picture is altered: pixel space, references, and rank -> mask -> picture. Tensors only.
+
+Everything works on `pixel_values`, the tensor a classifier's own image processor returns. Blending towards a reference
+commutes with the normalization, so a picture never has to be un-normalized on the way; only references that are defined
+as colors (black, mean, noise, a number) must be expressed in the processor's space, which is what `PixelSpace` is for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+
+
+class ExplainerError(Exception):
+    """What came, what was expected, what to do. Not a ValueError: transformers swallows those while loading."""
+
+
+@dataclass(frozen=True)
+class PixelSpace:
+    """How a processor writes a color: `pixel_values[:, c] = gain[c] * rgb[:, order[c]] + offset[c]`, RGB in [0, 1].
+
+    >>> import torch
+    >>> space = PixelSpace(gain=(2.0, 2.0, 2.0), offset=(-1.0, -1.0, -1.0))
+    >>> space.from_rgb(torch.zeros(1, 3, 4, 4)).unique().tolist()
+    [-1.0]
+    """
+
+    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    order: tuple[int, int, int] = (0, 1, 2)  # (2, 1, 0) for a processor that writes BGR
+
+    def __post_init__(self):
+        for name in ("gain", "offset", "order"):  # JSON gives lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if sorted(self.order) != [0, 1, 2] or 0.0 in self.gain or not len(self.gain) == len(self.offset) == 3:
+            raise ExplainerError(
+                f"pixel_space holds gain={self.gain}, offset={self.offset}, order={self.order}, but it needs three "
+                "non-zero gains, three offsets and a permutation of (0, 1, 2); make the explainer again with "
+                "from_classifier(...)."
+            )
+
+    @classmethod
+    def from_image_processor(cls, image_processor) -> PixelSpace:
+        """The pixel space of any processor, found by showing it pictures of one color and reading what it wrote."""
+
+        def write(red, green, blue):
+            picture = torch.tensor([red, green, blue], dtype=torch.uint8).expand(64, 64, 3).contiguous().numpy()
+            values = torch.as_tensor(image_processor(images=picture, return_tensors="pt")["pixel_values"]).double()
+            if values.ndim != 4 or values.shape[1] != 3:
+                raise ExplainerError(
+                    f"{type(image_processor).__name__} returns pixel_values of shape {tuple(values.shape)}, but "
+                    "(batch, 3, height, width) is needed; this classifier's input is not an RGB picture."
+                )
+            return values[0, :, values.shape[2] // 2, values.shape[3] // 2]  # the middle is never padding
+
+        black = write(0, 0, 0)
+        effect = torch.stack([write(255, 0, 0), write(0, 255, 0), write(0, 0, 255)], dim=1) - black[:, None]
+        order = effect.abs().argmax(1)  # which color drives channel c
+        gain = effect.gather(1, order[:, None])[:, 0]
+        space = cls(tuple(gain.tolist()), tuple(black.tolist()), tuple(order.tolist()))
+        probe = torch.tensor([0.2, 0.6, 0.8], dtype=torch.float64).view(1, 3, 1, 1)  # 51, 153, 204 of 255
+        if not torch.allclose(
+            space.from_rgb(probe).flatten(), write(51, 153, 204), atol=1e-4 * float(gain.abs().max())
+        ):
+            raise ExplainerError(
+                f"{type(image_processor).__name__} does not write colors as gain * color + offset per channel, so black "
+                "or a mean color has no meaning in its space; give an image processor that only rescales, normalizes "
+                "and orders channels."
+            )
+        return space
+
+    def from_rgb(self, rgb: torch.Tensor) -> torch.Tensor:
+        """Pixel values of RGB in [0, 1]: (..., 3, H, W) -> (..., 3, H, W)."""
+        gain, offset = (rgb.new_tensor(v).view(3, 1, 1) for v in (self.gain, self.offset))
+        return rgb[..., list(self.order), :, :] * gain + offset
+
+    def to_rgb(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """RGB in [0, 1] of pixel values: (..., 3, H, W) -> (..., 3, H, W). Not clamped."""
+        gain, offset = (pixel_values.new_tensor(v).view(3, 1, 1) for v in (self.gain, self.offset))
+        back = [self.order.index(c) for c in range(3)]
+        return ((pixel_values - offset) / gain)[..., back, :, :]
+
+    def is_close(self, other: PixelSpace) -> bool:
+        return self.order == other.order and all(
+            abs(a - b) <= 1e-4 * (1 + abs(b))
+            for a, b in zip(self.gain + self.offset, other.gain + other.offset, strict=True)
+        )
+
+    def to_dict(self) -> dict:
+        return {key: list(value) for key, value in asdict(self).items()}
+
+
+# ---- references: what a removed pixel is replaced by, all in pixel_values' space, broadcastable to it ----
+
+MEAN_COLOR = (0.485, 0.456, 0.406)  # of ImageNet, as AHA's "mean"
+
+
+def _color(pixel_values, space, rgb):
+    return space.from_rgb(pixel_values.new_tensor(rgb).view(1, 3, 1, 1)).expand_as(pixel_values)
+
+
+def _blur(pixel_values, space, generator):
+    # AHA: 37 x 37 Gaussian with sigma 37 at 224 pixels, reflected borders. Other sizes keep the share of the picture.
+    size = min(pixel_values.shape[-2:])
+    radius = min(max(1, round(size * 18 / 224)), size - 1)
+    if radius < 1:
+        return pixel_values
+    at = torch.arange(-radius, radius + 1, device=pixel_values.device, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (at / (2 * radius + 1)) ** 2)
+    kernel = (kernel / kernel.sum()).to(pixel_values.dtype).expand(pixel_values.shape[1], 1, 1, -1)
+    padded = F.pad(pixel_values, [radius] * 4, mode="reflect")
+    rows = F.conv2d(padded, kernel, groups=kernel.shape[0])
+    return F.conv2d(rows, kernel.transpose(2, 3), groups=kernel.shape[0])
+
+
+def _noise(pixel_values, space, generator):
+    if generator is None:
+        raise ExplainerError("reference 'noise' is random: give generator=torch.Generator().manual_seed(...).")
+    rgb = torch.rand(pixel_values.shape, generator=generator, device=generator.device)
+    return space.from_rgb(rgb.to(pixel_values))
+
+
+REFERENCES = {
+    "black": lambda pixel_values, space, generator: _color(pixel_values, space, (0.0, 0.0, 0.0)),
+    "mean": lambda pixel_values, space, generator: _color(pixel_values, space, MEAN_COLOR),
+    "blur": _blur,
+    "noise": _noise,
+}
+
+
+def reference_image(
+    pixel_values: torch.Tensor,
+    space: PixelSpace | None,
+    reference: str | float | torch.Tensor = "black",
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """What `pixel_values` (B, 3, H, W) become where pixels are removed, same shape.
+
+    `reference` is a name of `REFERENCES`, a number (that gray, in [0, 1]) or a tensor in the space of `pixel_values`.
+
+    >>> import torch
+    >>> reference_image(torch.rand(2, 3, 8, 8), PixelSpace(), 0.5).shape
+    torch.Size([2, 3, 8, 8])
+    """
+    if isinstance(reference, torch.Tensor):
+        try:
+            return reference.to(pixel_values).expand_as(pixel_values)
+        except RuntimeError as error:
+            raise ExplainerError(
+                f"a reference of shape {tuple(reference.shape)} does not fit pixel_values {tuple(pixel_values.shape)}; "
+                "give one that broadcasts to it."
+            ) from error
+    if isinstance(reference, str) and reference not in REFERENCES:
+        raise ExplainerError(
+            f"unknown reference {reference!r}; choose from {', '.join(REFERENCES)}, a number or a tensor."
+        )
+    if space is None and reference != "blur":
+        raise ExplainerError(
+            f"reference {reference!r} is a color, but how this classifier's image processor writes colors is unknown; "
+            "give image_processor=."
+        )
+    if isinstance(reference, str):
+        return REFERENCES[reference](pixel_values, space, generator)
+    return _color(pixel_values, space, (float(reference),) * 3)
+
+
+# ---- rank -> mask -> picture ----
+
+
+def rank_pixels(attributions: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Position of each pixel in the order of falling importance, 0 = most important: (B, H, W) -> int64 (B, H, W).
+
+    Ties keep reading order; with a generator they are broken at random.
+
+    >>> import torch
+    >>> rank_pixels(torch.tensor([[[0.1, 0.9], [0.5, 0.5]]])).tolist()
+    [[[3, 0], [1, 2]]]
+    """
+    flat = attributions.flatten(1)  # (B, P)
+    start = torch.arange(flat.shape[1], device=flat.device).expand_as(flat)
+    if generator is not None:
+        start = torch.rand(flat.shape, generator=generator, device=generator.device).to(flat.device).argsort(1)
+    order = flat.gather(1, start).argsort(1, descending=True, stable=True)
+    order = start.gather(1, order)
+    rank = torch.empty_like(order)
+    rank.scatter_(1, order, torch.arange(flat.shape[1], device=flat.device).expand_as(order))
+    return rank.view_as(attributions)
+
+
+def top_mask(rank: torch.Tensor, share: float) -> torch.Tensor:
+    """Where the top `share` of the pixels is: exactly round(share * P) of them, (B, H, W) bool.
+
+    >>> import torch
+    >>> top_mask(torch.arange(16).view(1, 4, 4), 0.25).sum().item()
+    4
+    """
+    return rank < round(share * rank[0].numel())
+
+
+def blend(pixel_values: torch.Tensor, mask: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """`pixel_values` (B, 3, H, W) with `reference` where `mask` (B, H, W), bool or in [0, 1], is set."""
+    mask = mask[:, None]
+    if mask.dtype == torch.bool:
+        return torch.where(mask, reference, pixel_values)
+    return torch.lerp(pixel_values, reference.to(pixel_values), mask.to(pixel_values))

@@ -1,0 +1,64 @@
+"""Packaging of hf-explain; the settings of the tools are in pyproject.toml, the versions tested in constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+# Read as text: importing the package here would import torch.
+version = re.search(r'^__version__ = "([^"]+)"$', (ROOT / "hf_explain/__init__.py").read_text("utf-8"), re.MULTILINE)
+if version is None:
+    raise SystemExit('hf_explain/__init__.py has no line of the form: __version__ = "1.2.3"')
+
+# The code of hf_explain.modeling is in modeling/; hf_explain/modeling is a symbolic link to it. find_packages follows the
+# link where there is one; naming package and folder gives the same wheel from a checkout without links (Windows).
+packages = sorted({*find_packages(include=["hf_explain", "hf_explain.*"]), "hf_explain.modeling"})
+
+# Lower bounds are those transformers itself asks for, or later ones where we need them.
+core = [
+    "huggingface-hub>=1.31,<3",
+    "numpy>=1.26",
+    "pillow>=10.1",
+    "safetensors>=0.8",
+    "torch>=2.6",
+    "tqdm>=4.66.3",
+    "transformers>=5.23",
+]
+train = ["accelerate>=1.10", "datasets>=4.0"]
+space = ["gradio>=6.0"]
+methods = ["captum>=0.8"]
+test = [*train, "evaluate>=0.4.6", "pytest>=8.0"]
+dev = [*test, "build>=1.2", "mypy>=1.15", "ruff>=0.12"]
+
+setup(
+    name="hf-explain",
+    version=version[1],
+    description="Pixel attributions for Hugging Face image classifiers, with their measured faithfulness",
+    long_description=(ROOT / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    author="The hf-explain authors",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
+    python_requires=">=3.11",
+    packages=packages,
+    package_dir={"hf_explain": "hf_explain", "hf_explain.modeling": "modeling"},
+    package_data={"hf_explain": ["py.typed"]},
+    install_requires=core,
+    extras_require={"train": train, "space": space, "methods": methods, "test": test, "dev": dev},
+    keywords=["attribution", "explainability", "faithfulness", "image classification", "saliency", "transformers"],
+    classifiers=[
+        "Development Status :: 2 - Pre-Alpha",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
+)
