@@ -12,8 +12,8 @@ version = re.search(r'^__version__ = "([^"]+)"$', (ROOT / "hf_explain/__init__.p
 if version is None:
     raise SystemExit('hf_explain/__init__.py has no line of the form: __version__ = "1.2.3"')
 
-# The code of hf_explain.modeling is in modeling/; hf_explain/modeling is a symbolic link to it. find_packages follows the
-# link where there is one; naming package and folder gives the same wheel from a checkout without links (Windows).
+# The code of hf_explain.modeling is in modeling/; hf_explain/modeling is a symbolic link to it. find_packages follows
+# the link where there is one; naming package and folder gives the same wheel from a checkout without links (Windows).
 packages = sorted({*find_packages(include=["hf_explain", "hf_explain.*"]), "hf_explain.modeling"})
 
 # Lower bounds are those transformers itself asks for, or later ones where we need them.

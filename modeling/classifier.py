@@ -37,8 +37,8 @@ class Classifier(nn.Module):
         if config is None or getattr(model, "main_input_name", "pixel_values") != "pixel_values":
             takes = getattr(model, "main_input_name", "no config and unknown inputs")
             raise ExplainerError(
-                f"{name} takes {takes}, but a picture classifier takes pixel_values; give an image classification model "
-                "of transformers."
+                f"{name} takes {takes}, but a picture classifier takes pixel_values; give an image classification "
+                "model of transformers."
             )
         if getattr(config, "problem_type", None) == "regression":
             raise ExplainerError(
@@ -67,8 +67,8 @@ class Classifier(nn.Module):
         )
         if info["missing_keys"]:
             raise ExplainerError(
-                f"{name} has no trained weights for {', '.join(sorted(info['missing_keys'])[:3])}, so its classes would "
-                f"be random; give a checkpoint that was trained as {type(model).__name__}."
+                f"{name} has no trained weights for {', '.join(sorted(info['missing_keys'])[:3])}, so its classes "
+                f"would be random; give a checkpoint that was trained as {type(model).__name__}."
             )
         if image_processor is None:
             image_processor = load_image_processor(name, subfolder=subfolder, **hub)
@@ -79,11 +79,8 @@ class Classifier(nn.Module):
         return classifier
 
     def freeze(self) -> Classifier:
-        """Eval mode and no gradients for the weights; says so once if that changed anything."""
-        trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        if self.model.training or (trainable and torch.is_grad_enabled() and self.revision is None):
-            logger.info(f"{type(self.model).__name__}: froze {trainable:,} parameters and set eval mode.")
-        self.model.requires_grad_(False).eval()
+        """Eval mode and no gradients for the weights."""
+        self.requires_grad_(False).eval()
         return self
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -159,14 +156,12 @@ class Classifier(nn.Module):
 def target_index(target, id2label: dict[int, str], num_labels: int) -> int:
     if isinstance(target, str):
         exact = [i for i, label in id2label.items() if label == target]
-        found = exact or [i for i, label in id2label.items() if target in [part.strip() for part in label.split(",")]]
+        found = exact or [i for i, label in id2label.items() if target in map(str.strip, label.split(","))]
         if len(found) == 1:
             return found[0]
         if found:
-            raise ExplainerError(
-                f"target {target!r} names {len(found)} classes, {', '.join(f'{i} ({id2label[i]!r})' for i in found[:8])}; "
-                "give one of these indices."
-            )
+            several = ", ".join(f"{i} ({id2label[i]!r})" for i in found[:8])
+            raise ExplainerError(f"target {target!r} names {len(found)} classes, {several}; give one of these indices.")
         nearest = nearest_labels(target, id2label)
         raise ExplainerError(
             f"unknown target {target!r}; nearest labels: {nearest}; or give an index below {num_labels}."

@@ -1,4 +1,4 @@
-"""The configs of the explainers: flat, grouped, checked. One class per explainer, since the Auto mapping is keyed by it."""
+"""The configs of the explainers: flat, grouped, checked. One class each, since the Auto mapping is keyed by it."""
 
 from transformers import PreTrainedConfig
 
@@ -87,8 +87,8 @@ class RankingExplainerConfig(ExplainerConfig):
     def __post_init__(self, **kwargs):
         if self.hidden_size % 8 or self.pixel_size % 4 or self.pixel_size < 4 or self.num_blocks < 1:
             raise ExplainerError(
-                f"hidden_size={self.hidden_size}, pixel_size={self.pixel_size}, num_blocks={self.num_blocks}: hidden_size "
-                "must be a multiple of 8, pixel_size of 4, and num_blocks at least 1."
+                f"hidden_size={self.hidden_size}, pixel_size={self.pixel_size}, num_blocks={self.num_blocks}; give a "
+                "multiple of 8, a multiple of 4, and at least 1."
             )
         super().__post_init__(**kwargs)
 

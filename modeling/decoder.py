@@ -53,7 +53,7 @@ class PixelDecoder(nn.Module):
         channels: of each map.
         strides: of each map, in pixels.
         hidden_size, pixel_size: width at stride 16 and coarser, and at stride 1.
-        num_blocks: residual blocks per resolution down to stride 8; stride 4 has one, finer ones one of half the depth.
+        num_blocks: residual blocks per resolution down to stride 8; finer ones have one.
     """
 
     def __init__(self, channels: list[int], strides: list[float], hidden_size: int, pixel_size: int, num_blocks: int):
@@ -93,7 +93,7 @@ class PixelDecoder(nn.Module):
         x = None
         for i, level in enumerate(self.levels):
             entering = sides.get(level, [])
-            # the grid of this level: that of the first map or pixel feature entering, else the picture's over the stride
+            # The grid of this level is that of the first map or pixel feature that enters, else picture / stride.
             size = entering[0].shape[-2:] if entering else (math.ceil(height / 2**level), math.ceil(width / 2**level))
             if x is not None:
                 x = resize(self.down[i - 1](x), size)

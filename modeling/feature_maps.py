@@ -25,6 +25,7 @@ NOT_SPATIAL = {
     "perceiver": "its latents have no place in the picture",
     "siglip2": "its input is packed patches, not a picture",
     "shieldgemma2": "it is a language model",
+    "vit_mae": "it hides and shuffles patches at random",
 }
 
 
@@ -83,7 +84,7 @@ def infer_grid(count, height, width, patch, prefixes):
         for h, w in grids:
             if h * w == count - prefix:
                 return prefix, h, w
-    raise ExplainerError(f"{count} tokens fit no grid of a {height} x {width} picture, so they have no place in it.")
+    raise ExplainerError(f"{count} tokens fit no grid of a {height} x {width} picture")
 
 
 def describe(output, index, size, config) -> FeatureMap:
@@ -101,23 +102,27 @@ def describe(output, index, size, config) -> FeatureMap:
             return FeatureMap(index, channels, (height / h, width / w), "channels_last", reshaped=True)
         h, w = state.shape[2:]
         return FeatureMap(index, state.shape[1], (height / h, width / w), "map", reshaped=True)
+    patch = known_patch_size(config)
     if state.ndim == 4:
+        grids = candidate_grids(height, width, patch)
+        if tuple(state.shape[1:3]) in grids and tuple(state.shape[2:]) not in grids:  # SAM
+            h, w = state.shape[1:3]
+            return FeatureMap(index, state.shape[3], (height / h, width / w), "channels_last")
         h, w = state.shape[2:]
         return FeatureMap(index, state.shape[1], (height / h, width / w), "map")
     if state.ndim == 3:
-        prefix, h, w = infer_grid(state.shape[1], height, width, known_patch_size(config), admissible_prefixes(config))
-        return FeatureMap(index, state.shape[2], (height / h, width / w), "tokens", prefix)
-    raise ExplainerError(f"hidden state {index} has {state.ndim} dimensions, but a map has 3 (tokens) or 4.")
+        prefix, h, w = infer_grid(state.shape[1], height, width, patch, admissible_prefixes(config))
+        # The patch itself where it made the grid: 64 / 4 = 16 would miscount patches of 14 in a picture of another size.
+        exact = patch and (h, w) == (height // patch[0], width // patch[1])
+        return FeatureMap(index, state.shape[2], patch if exact else (height / h, width / w), "tokens", prefix)
+    raise ExplainerError(f"hidden state {index} has {state.ndim} dimensions, but a map has 3 (tokens) or 4")
 
 
 def to_map(output, states, position, feature: FeatureMap, size) -> torch.Tensor:
     """One hidden state as (B, C, h, w)."""
-    if feature.reshaped:
-        state = output.reshaped_hidden_states[position]
+    state = output.reshaped_hidden_states[position] if feature.reshaped else states[position]
+    if feature.layout != "tokens":
         return state.permute(0, 3, 1, 2) if feature.layout == "channels_last" else state
-    state = states[position]
-    if feature.layout == "map":
-        return state
     count = state.shape[1] - feature.prefix
     for rounding in (round, math.floor, math.ceil):
         h, w = (max(1, rounding(s / t)) for s, t in zip(size, feature.stride, strict=True))
@@ -169,13 +174,16 @@ def call(model: nn.Module, pixel_values: torch.Tensor, **kwargs):
     with unchanged(model):
         try:
             return model(pixel_values=pixel_values, return_dict=True, **kwargs)
+        except torch.OutOfMemoryError:
+            raise
         except (ValueError, RuntimeError, AssertionError) as error:
             fixed = configured_size(config)
-            if fixed is None or fixed == size:
+            if fixed == size or (fixed is None and not isinstance(error, AssertionError)):  # timm asserts its size
                 raise
+            made_for = f"{fixed[0]} x {fixed[1]}" if fixed else "another size"
             raise ExplainerError(
-                f"{type(model).__name__} refused pictures of {size[0]} x {size[1]}, it is configured for "
-                f"{fixed[0]} x {fixed[1]}; resize the pictures to that ({str(error).strip().splitlines()[0]})."
+                f"{type(model).__name__} refused pictures of {size[0]} x {size[1]}, it is configured for {made_for}; "
+                f"resize the pictures to that ({(str(error).strip() or type(error).__name__).splitlines()[0]})."
             ) from error
 
 
@@ -198,22 +206,32 @@ def probe(model: nn.Module, size: tuple[int, int]) -> tuple[torch.Tensor | None,
             f"{name} has no spatial hidden states ({NOT_SPATIAL[config.model_type]}), so its pixels cannot be explained "
             "from them; use a classifier whose layers keep a grid, such as ViT, Swin, ConvNeXt or ResNet."
         )
-    parameter = next(model.parameters())
+    parameter = next(p for p in model.parameters() if p.is_floating_point())
     blank = torch.zeros(1, 3, *size, device=parameter.device, dtype=parameter.dtype)
     try:
         output = call(model, blank, output_hidden_states=True)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ExplainerError(
             f"{name} cannot be called with a picture and output_hidden_states=True ({error}); give an image classifier "
             "of transformers (AutoModelForImageClassification)."
         ) from error
     states = getattr(output, "hidden_states", None)
     if not states:
-        raise ExplainerError(f"{name} returns no hidden states, so there is nothing to read an explanation from.")
-    features = [describe(output, i, size, config) for i in range(len(states))]
+        raise ExplainerError(
+            f"{name} returns no hidden states, so there is nothing to read an explanation from; use an image classifier "
+            "whose forward answers to output_hidden_states=True, as those of transformers do."
+        )
+    try:
+        features = [describe(output, i, size, config) for i in range(len(states))]
+    except ExplainerError as error:
+        raise ExplainerError(
+            f"the hidden states of {name} have no place in the picture: {error}; use a model whose layers keep a grid, "
+            "such as ViT, Swin, ConvNeXt or ResNet."
+        ) from None
     if not any(f.stride[0] < size[0] or f.stride[1] < size[1] for f in features):
         raise ExplainerError(
-            f"every hidden state of {name} is a single cell at {size[0]} x {size[1]}, so none has a place."
+            f"every hidden state of {name} is a single cell at {size[0]} x {size[1]}, so none has a place; give larger "
+            "pictures (the size of the image processor)."
         )
     return getattr(output, "logits", None), features
 

@@ -1,6 +1,27 @@
-"""The card a pushed explainer gets when its repository has none."""
+"""The card of a pushed explainer: the one its repository has, with our tags, or a first one."""
 
 from __future__ import annotations
+
+from transformers.utils.hub import ModelCard, cached_file
+
+from .reference import REPO_ID, is_local
+
+
+def card_to_push(explainer, repo_id: str, included: bool, tags, revision: str | None, token) -> ModelCard:
+    """Of the branch if it exists, else of main, else new."""
+    found = None
+    for branch in dict.fromkeys([revision, None]):
+        try:
+            quiet = {"_raise_exceptions_for_missing_entries": False}
+            found = found or cached_file(repo_id, "README.md", revision=branch, token=token, **quiet)
+        except OSError:
+            if branch is None:  # any other may be new
+                raise
+    card = ModelCard.load(found) if found else ModelCard(model_card(explainer, repo_id, included))
+    known = card.data.tags or []
+    if missing := [tag for tag in ("image-attribution", "hf-explain", *tags) if tag not in known]:
+        card.data.tags = [*known, *dict.fromkeys(missing)]
+    return card
 
 
 def model_card(explainer, repo_id: str, included: bool) -> str:
@@ -9,7 +30,7 @@ def model_card(explainer, repo_id: str, included: bool) -> str:
     name, revision = config.classifier_name_or_path, config.classifier_revision
     relation = (
         f"base_model: {name}\nbase_model_relation: adapter\n"
-        if name and "/" in name and not name.startswith("/")
+        if name and REPO_ID.fullmatch(name) and not is_local(name)
         else ""
     )
     where = (
@@ -20,6 +41,7 @@ def model_card(explainer, repo_id: str, included: bool) -> str:
     kind = type(explainer.classifier.model).__name__ if explainer.classifier is not None else "classifier"
     labels = list(config.id2label.values())
     shown = ", ".join(labels[:8]) + (f", ... ({len(labels)} classes)" if len(labels) > 8 else "")
+    parameters = sum(p.numel() for n, p in explainer.named_parameters() if not n.startswith(("classifier", "backbone")))
     which = "any class" if config.class_conditional else "the predicted class only"
     return f"""---
 library_name: transformers
@@ -38,7 +60,7 @@ forward pass.
 - explains: {kind}, {where}
 - classes: {shown}
 - pictures: {config.image_size[0]} x {config.image_size[1]} pixels, as the image processor here returns them
-- head: `{type(explainer).__name__}`, {sum(p.numel() for n, p in explainer.named_parameters() if n.startswith("head")):,} parameters
+- head: `{type(explainer).__name__}`, {parameters:,} parameters
 
 ```python
 import hf_explain
@@ -48,12 +70,15 @@ explain = pipeline("image-attribution", model="{repo_id}")
 explain("picture.jpg")[0]["heatmap"].save("heatmap.png")
 ```
 
+Without hf-explain, the model alone: `AutoModel.from_pretrained("{repo_id}", trust_remote_code=True)`.
+
 ## Faithfulness
 
 Not measured yet: no number is given here, so do not rely on these maps before measuring deletion and insertion.
 
 ## Limits
 
-A map ranks pixels by how much this classifier relies on them. It says nothing about other classifiers, and nothing about
-whether the classifier is right. Only the order within one map has a meaning; values of different maps are not comparable.
+A map ranks pixels by how much this classifier relies on them. It says nothing about other classifiers, and nothing
+about whether the classifier is right. Only the order within one map has a meaning; values of different maps are not
+comparable.
 """

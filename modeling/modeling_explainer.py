@@ -1,8 +1,8 @@
 """`ExplainerForImageClassification`: a small trained head beside a frozen classifier, saved and loaded like any model.
 
-A checkpoint holds the head only; the classifier is named by id, commit and a fingerprint of its weights, or saved inside
-with `include_classifier=True`. It is attached after the head has been loaded, because transformers builds models on the
-meta device, where nothing else can be loaded.
+A checkpoint holds the head only; the classifier is named by id, commit and a fingerprint of its weights, or saved
+inside with `include_classifier=True`. It is attached after the head has been loaded, because transformers builds
+models on the meta device, where nothing else can be loaded.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput, logging
-from transformers.utils.hub import create_and_tag_model_card, hf_api
+from transformers.utils.hub import hf_api
 
 from .classifier import HUB_ARGUMENTS, Classifier, load_image_processor
 from .configuration_explainer import ExplainerConfig
 from .feature_maps import FeatureMap, call, choose_features, probe, read_features
-from .model_card import model_card
+from .model_card import card_to_push
 from .perturbation import ExplainerError, PixelSpace
 from .reference import (
     check_fingerprint,
     fingerprint,
+    is_local,
     load_backbone,
     load_backbone_source,
     load_classifier,
@@ -35,6 +36,10 @@ from .reference import (
 )
 
 logger = logging.get_logger(__name__)
+
+PUSH_ARGUMENTS = (
+    "repo_id", "private", "token", "revision", "commit_message", "commit_description", "create_pr", "tags"
+)  # fmt: skip
 
 
 @dataclass
@@ -102,7 +107,11 @@ class ExplainerForImageClassification(PreTrainedModel):
             raise ExplainerError(
                 f"unknown option {', '.join(sorted(unknown))} of {cls.__name__}; its head has {', '.join(sorted(own))}."
             )
-        classifier = as_classifier(classifier, image_processor, loading).freeze()
+        classifier = as_classifier(classifier, image_processor, loading)
+        trainable = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
+        if trainable or classifier.model.training:
+            logger.warning(f"{type(classifier.model).__name__}: froze {trainable:,} parameters and set eval mode.")
+        classifier.freeze()
         size, space = classifier.size, classifier.pixel_space
         features = classifier.probe(size)
         reference = {
@@ -116,8 +125,8 @@ class ExplainerForImageClassification(PreTrainedModel):
             backbone, processor, name, revision = load_backbone_source(backbone, hub)
             if processor is None or space is None:
                 raise ExplainerError(
-                    f"{type(backbone).__name__} reads pictures in its own pixel space, so the image processors of both the "
-                    "classifier and the backbone are needed; give image_processor= and backbone=(model, image_processor)."
+                    f"{type(backbone).__name__} reads pictures in a pixel space of its own, so the image processors of "
+                    "classifier and backbone are both needed; give image_processor= and backbone=(model, processor)."
                 )
             features = probe(backbone, size)[1]
             reference |= {
@@ -145,8 +154,8 @@ class ExplainerForImageClassification(PreTrainedModel):
         """Joins the frozen classifier (and second backbone) to the head; their weights are never saved with it."""
         if classifier.num_labels != self.config.num_labels:
             raise ExplainerError(
-                f"{type(classifier.model).__name__} has {classifier.num_labels} classes, but this explainer was made for "
-                f"{self.config.num_labels}; give the classifier it was made for."
+                f"{type(classifier.model).__name__} has {classifier.num_labels} classes, but this explainer was made "
+                f"for {self.config.num_labels}; give the classifier it was made for."
             )
         if classifier.pixel_space is None:
             classifier.pixel_space = self.pixel_space
@@ -170,11 +179,11 @@ class ExplainerForImageClassification(PreTrainedModel):
 
         Without targets, `top_k=T` explains the T most probable classes.
         """
-        classifier = self.require_classifier()
+        self.require_classifier()
         if not torch.compiler.is_compiling() and (pixel_values.ndim != 4 or pixel_values.shape[1] != 3):
             raise ExplainerError(
-                f"pixel_values have the shape {tuple(pixel_values.shape)}, but (batch, 3, height, width) is needed, as the "
-                "classifier's image processor returns it."
+                f"pixel_values have the shape {tuple(pixel_values.shape)}, but (batch, 3, height, width) is needed; "
+                "give what the classifier's image processor returns."
             )
         with torch.set_grad_enabled(torch.is_grad_enabled() and pixel_values.requires_grad):
             logits, maps = self.read(pixel_values)
@@ -222,11 +231,11 @@ class ExplainerForImageClassification(PreTrainedModel):
             )
         if targets.numel() == 0 or int(targets.min()) < 0 or int(targets.max()) >= labels:
             raise ExplainerError(f"targets {targets.tolist()} hold no class or one outside 0 to {labels - 1}.")
-        if not self.config.class_conditional and not torch.equal(
-            targets, logits.argmax(-1).view(-1, *[1] * (targets.ndim - 1)).expand_as(targets)
-        ):
+        prediction = logits.argmax(-1)
+        if not self.config.class_conditional and not (targets.view(batch, -1) == prediction[:, None]).all():
             raise ExplainerError(
-                f"{type(self).__name__} explains the prediction only, but other classes were asked for; leave targets out."
+                f"{type(self).__name__} explains the prediction only ({prediction.tolist()}), but was asked for "
+                f"{targets.tolist()}; leave targets out."
             )
         return targets
 
@@ -299,6 +308,10 @@ class ExplainerForImageClassification(PreTrainedModel):
                 )
             given = {"classifier": classifier, "backbone": backbone, "load_classifier": load_classifier}
             return actual.from_pretrained(name, *args, **given, **kwargs)
+        if kwargs.pop("use_safetensors", None) is False:
+            raise ExplainerError(
+                "use_safetensors=False was given, but explainers are only read from model.safetensors; leave it out."
+            )
         if name is not None and not kwargs.get("state_dict") and not kwargs.get("variant"):
             require_safetensors(name, subfolder, hub)
         want_info = kwargs.pop("output_loading_info", False)
@@ -306,39 +319,42 @@ class ExplainerForImageClassification(PreTrainedModel):
         attention = kwargs.pop("attn_implementation", None) or getattr(
             kwargs.get("config"), "_attn_implementation", None
         )
-        explainer, info = super().from_pretrained(
-            name, *args, output_loading_info=True, **{"use_safetensors": True, **kwargs}
-        )
+        # Sizes that differ are refused below, in one sentence.
+        strict = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+        explainer, info = super().from_pretrained(name, *args, **{**kwargs, **strict})
         if lost := info["missing_keys"] or info["mismatched_keys"]:
             raise ExplainerError(
-                f"{name} lacks {len(lost)} tensors of the head, {sorted(map(str, lost))[0]} among them; its weights belong to "
-                "another config, save it again with save_pretrained(...)."
+                f"{name} lacks {len(lost)} tensors of the head, {sorted(map(str, lost))[0]} among them; its weights "
+                "belong to another config, save it again with save_pretrained(...)."
             )
         explainer.check_finite(name)
         if load_classifier or classifier is not None:
-            explainer._attach_referenced(name, subfolder, hub, classifier, backbone, kwargs.get("dtype"), attention)
+            dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
+            explainer._attach_referenced(name, subfolder, hub, classifier, backbone, dtype, attention)
         return (explainer, info) if want_info else explainer
 
     def check_finite(self, name) -> None:
         for key, parameter in self.named_parameters():
             if not parameter.is_meta and not torch.isfinite(parameter).all():
                 raise ExplainerError(
-                    f"the weights of {name} hold NaN or infinite values ({key}); the training that made them failed, load an "
-                    "earlier checkpoint."
+                    f"the weights of {name} hold NaN or infinite values ({key}); the training that made them failed, "
+                    "load an earlier checkpoint."
                 )
 
     def _attach_referenced(self, name, subfolder, hub, classifier, backbone, dtype, attention) -> None:
         config, loading = self.config, {"dtype": getattr(torch, self.config.classifier_dtype)}
         if attention:
             loading["attn_implementation"] = attention
+        processor = None
+        if name is not None and (classifier is None or not isinstance(classifier, Classifier)):
+            processor = load_image_processor(name, subfolder=subfolder, trust_remote_code=False, **hub)
         if classifier is None:
             if not config.classifier_included and not config.classifier_name_or_path:
                 raise ExplainerError(f"{name} names no classifier; give the one it was made for with classifier=.")
-            processor = load_image_processor(name, subfolder=subfolder, **hub)
             classifier = load_classifier(config, name, subfolder, hub, processor, loading)
         else:
             if not isinstance(classifier, Classifier):
-                classifier = Classifier(classifier, load_image_processor(name, subfolder=subfolder, **hub))
+                classifier = Classifier(classifier, processor)
             check_fingerprint(
                 classifier.model, config.classifier_fingerprint, "classifier", type(classifier.model).__name__
             )
@@ -360,22 +376,31 @@ class ExplainerForImageClassification(PreTrainedModel):
         """
         classifier, main = self.classifier, kwargs.get("is_main_process", True)
         include = self._include(include_classifier)
-        before = self.config.classifier_included
-        self.config.classifier_included = include or (before and classifier is None)
+        hub = {k: kwargs.pop(k) for k in PUSH_ARGUMENTS if k in kwargs}
+        changes = self._included_reference() if include else {}
+        if classifier is not None:
+            changes["classifier_included"] = include
+        before = {key: getattr(self.config, key) for key in changes}
         try:
+            self.config.update(changes)
             super().save_pretrained(save_directory, *args, **kwargs)
         finally:
-            self.config.classifier_included = before
+            self.config.update(before)
         if main and include:
             classifier.model.save_pretrained(os.path.join(save_directory, "classifier"))
             if self.backbone is not None:
                 self.backbone.save_pretrained(os.path.join(save_directory, "backbone"))
         if main and self.image_processor is not None:
             self.image_processor.save_pretrained(save_directory)
-        if push_to_hub:
-            repo_id = kwargs.pop("repo_id", os.path.basename(os.path.normpath(save_directory)))
-            known = ("commit_message", "private", "token", "revision", "create_pr")
-            self.push_to_hub(repo_id, include_classifier=include, **{k: kwargs[k] for k in known if k in kwargs})
+        if main and push_to_hub:
+            repo_id = hub.pop("repo_id", None) or os.path.basename(os.path.abspath(save_directory))
+            self.push_to_hub(repo_id, include_classifier=include, **hub, **kwargs)
+
+    def _included_reference(self) -> dict:
+        """What the config says of models saved inside: no folder of this machine, and the dtype they have now."""
+        names = [f"{role}_name_or_path" for role in ("classifier", "backbone")]
+        changes = {name: None for name in names if is_local(getattr(self.config, name))}
+        return changes | {"classifier_dtype": str(self.classifier.dtype).removeprefix("torch.")}
 
     def _include(self, asked: bool | None) -> bool:
         if self.classifier is None:
@@ -385,8 +410,8 @@ class ExplainerForImageClassification(PreTrainedModel):
         named = self.config.classifier_name_or_path and (self.backbone is None or self.config.backbone_name_or_path)
         if asked is False and not named:
             raise ExplainerError(
-                f"{type(self.classifier.model).__name__} has no Hub id or folder by which it could be found again; save with "
-                "include_classifier=True."
+                f"{type(self.classifier.model).__name__} has no Hub id or folder by which it could be found again; "
+                "save with include_classifier=True."
             )
         if asked is None and not named and not self.config.classifier_included:
             logger.info("the classifier has no name by which it could be found again, so it is saved in classifier/.")
@@ -394,28 +419,27 @@ class ExplainerForImageClassification(PreTrainedModel):
 
     def push_to_hub(
         self, repo_id: str, *, include_classifier: bool | None = None, private: bool | None = None, token=None,
-        revision: str | None = None, commit_message: str = "Upload explainer", create_pr: bool = False, tags=(), save=None,
-        **kwargs,
+        revision: str | None = None, commit_message: str = "Upload explainer", commit_description: str | None = None,
+        create_pr: bool = False, tags=(), save=None, **kwargs,
     ):  # fmt: skip
-        """Uploads what `save_pretrained` writes, and a card if the repository has none; returns the commit's address."""
+        """Uploads what `save_pretrained` writes, and a card if there is none yet; returns the commit's address."""
         include = self._include(include_classifier)
         for role in ("classifier", "backbone"):
             name = getattr(self.config, f"{role}_name_or_path")
-            if not include and name and (os.path.isabs(name) or os.path.isdir(name)):
+            if not include and is_local(name):
                 raise ExplainerError(
                     f"the {role} of this explainer is the local folder {name!r}, which nobody else has; push with "
                     "include_classifier=True, or make the explainer from a Hub id."
                 )
         repo_id = hf_api().create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
-        card = create_and_tag_model_card(repo_id, ["image-attribution", "hf-explain", *tags], token=token)
-        if "has been automatically generated" in card.text:  # transformers' template: the repository had no card
-            card = type(card)(model_card(self, repo_id, include))
+        card = card_to_push(self, repo_id, include, tags, revision, token)
         with tempfile.TemporaryDirectory() as folder:
             (save or self.save_pretrained)(folder, include_classifier=include, **kwargs)
             card.save(os.path.join(folder, "README.md"))
             return self._upload_modified_files(
-                folder, repo_id, {}, commit_message=commit_message, token=token, create_pr=create_pr, revision=revision
-            )
+                folder, repo_id, {}, commit_message=commit_message, commit_description=commit_description, token=token,
+                create_pr=create_pr, revision=revision,
+            )  # fmt: skip
 
 
 def as_classifier(classifier, image_processor=None, loading: dict | None = None) -> Classifier:

@@ -65,9 +65,9 @@ class PixelSpace:
             space.from_rgb(probe).flatten(), write(51, 153, 204), atol=1e-4 * float(gain.abs().max())
         ):
             raise ExplainerError(
-                f"{type(image_processor).__name__} does not write colors as gain * color + offset per channel, so black "
-                "or a mean color has no meaning in its space; give an image processor that only rescales, normalizes "
-                "and orders channels."
+                f"{type(image_processor).__name__} does not write colors as gain * color + offset per channel, so "
+                "black or a mean color has no meaning in its space; give an image processor that only rescales, "
+                "normalizes and orders channels."
             )
         return space
 
@@ -78,6 +78,7 @@ class PixelSpace:
 
     def to_rgb(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """RGB in [0, 1] of pixel values: (..., 3, H, W) -> (..., 3, H, W). Not clamped."""
+        pixel_values = pixel_values if pixel_values.is_floating_point() else pixel_values.float()
         gain, offset = (pixel_values.new_tensor(v).view(3, 1, 1) for v in (self.gain, self.offset))
         back = [self.order.index(c) for c in range(3)]
         return ((pixel_values - offset) / gain)[..., back, :, :]
@@ -182,7 +183,7 @@ def rank_pixels(attributions: torch.Tensor, generator: torch.Generator | None = 
     start = torch.arange(flat.shape[1], device=flat.device).expand_as(flat)
     if generator is not None:
         start = torch.rand(flat.shape, generator=generator, device=generator.device).to(flat.device).argsort(1)
-    order = flat.gather(1, start).argsort(1, descending=True, stable=True)
+    order = flat.gather(1, start).argsort(dim=1, descending=True, stable=True)
     order = start.gather(1, order)
     rank = torch.empty_like(order)
     rank.scatter_(1, order, torch.arange(flat.shape[1], device=flat.device).expand_as(order))

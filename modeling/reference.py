@@ -10,22 +10,25 @@ import re
 import torch
 from torch import nn
 from transformers import AutoModel
-from transformers.utils.hub import cached_file, resolve_revision
+from transformers.utils.hub import cached_file, has_file, resolve_revision
 
-from .classifier import HUB_ARGUMENTS, Classifier, load_image_processor
+from .classifier import Classifier, load_image_processor
 from .perturbation import ExplainerError
 
 FLOAT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 def fingerprint(model: nn.Module) -> dict[str, str]:
-    """Who a model is: a hash of its weights for each dtype it may be loaded in.
+    """Who a model is: a hash of its weights for each dtype they may be loaded in.
 
     Names of weights are left out, since transformers renames them between releases; the tensors' own hashes are sorted.
     """
     tensors = [t.detach().cpu() for t in model.state_dict().values() if t.is_floating_point()]
-    native = next((t.dtype for t in tensors), torch.float32)
+    # Where a few tensors are kept in float32, it is the others that tell in which dtype the model is.
+    native = next((t.dtype for t in tensors if t.dtype != torch.float32), torch.float32)
 
     def digest(tensor, dtype):
         data = tensor.to(dtype).contiguous().view(torch.uint8 if tensor.ndim else tensor.dtype)
@@ -47,23 +50,29 @@ def check_fingerprint(model: nn.Module, expected: dict[str, str] | None, role: s
     known = [dtype for dtype in actual if dtype in expected]
     if not known or any(actual[dtype] != expected[dtype] for dtype in known):
         at = f" at revision {revision[:12]}" if revision else ""
-        was, now = next(iter(expected.values())), next(iter(actual.values()))
+        dtype = known[0] if known else next(iter(expected))
+        was, now = expected[dtype], actual.get(dtype) or next(iter(actual.values()))
         raise ExplainerError(
             f"{role} {name}{at} has the fingerprint {now[:12]}, but this explainer was made for {was[:12]}: the "
             f"weights differ; give the right one with {role}=, or train an explainer for this one."
         )
 
 
-def check_reference(name: str, from_hub: bool) -> None:
-    """Refuses a reference that could reach outside: `..` anywhere, or a path in a repo of the Hub."""
+def is_local(name: str | None) -> bool:
+    """Whether a reference is a folder of this machine, which nobody else has."""
+    return bool(name) and (os.path.isabs(name) or os.path.isdir(name))
+
+
+def check_reference(name: str, role: str, from_hub: bool) -> None:
+    """Refuses a reference that could reach outside: `..` anywhere, or a path in a repository of the Hub."""
     if ".." in name.replace("\\", "/").split("/"):
         raise ExplainerError(
-            f"this explainer refers to the classifier {name!r}, which contains '..'; give the model with classifier=."
+            f"this explainer refers to the {role} {name!r}, which contains '..'; give the model with {role}=."
         )
     if from_hub and not REPO_ID.fullmatch(name):
         raise ExplainerError(
-            f"this explainer comes from the Hub but refers to the classifier {name!r}, a path on its author's machine; "
-            "give the model with classifier=, or ask the author to push with include_classifier=True."
+            f"this explainer comes from the Hub but refers to the {role} {name!r}, a path on its author's machine; "
+            f"give the model with {role}=, or ask the author to push with include_classifier=True."
         )
 
 
@@ -77,33 +86,25 @@ def pin(name, hub: dict) -> dict:
 
 def require_safetensors(name, subfolder: str, hub: dict) -> None:
     """Refuses a head saved as a pickle, which runs code when it is read."""
-
-    def has(filename):
-        quiet = {
-            "_raise_exceptions_for_missing_entries": False,
-            "_raise_exceptions_for_gated_repo": False,
-            "_raise_exceptions_for_connection_errors": False,
-        }
-        return cached_file(name, filename, subfolder=subfolder, **hub, **quiet) is not None
-
-    if has("model.safetensors") or has("model.safetensors.index.json") or not has("pytorch_model.bin"):
+    # The weights are needed next anyway, a pickle is not worth its download.
+    hub = {k: v for k, v in hub.items() if k != "force_download"}
+    quiet = {"subfolder": subfolder, "_raise_exceptions_for_missing_entries": False}
+    if any(cached_file(name, file, **quiet, **hub) for file in WEIGHTS):
         return
+    pickled = [file for file in PICKLES if has_file(name, posixpath.join(subfolder, file), **hub)]
+    only = f", only {pickled[0]}, a pickle, which could run code" if pickled else ""
     raise ExplainerError(
-        f"{name} holds its weights as pytorch_model.bin, a pickle, but explainers are only read from model.safetensors; "
-        "ask its author to save it again with save_pretrained(...)."
+        f"no model.safetensors was found in {name}{only}; explainers are read from nothing else, so save it again with "
+        "save_pretrained(...), or ask its author to."
     )
 
 
 def load_classifier(config, name, subfolder: str, hub: dict, image_processor, loading: dict) -> Classifier:
     """The classifier an explainer's config refers to, verified."""
-    if config.classifier_included:
-        where, options = str(name), hub | {"subfolder": posixpath.join(subfolder, "classifier")}
-    else:
-        where, options = config.classifier_name_or_path, elsewhere(hub, config.classifier_revision)
-        check_reference(where, from_hub=not os.path.isdir(name))
+    where, options = refer(config, "classifier", name, subfolder, hub)
     try:
         classifier = Classifier.from_pretrained(where, image_processor, **options, **loading)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise not_loadable("classifier", where, options, error) from error
     if config.classifier_included:
         classifier.name_or_path, classifier.revision = config.classifier_name_or_path, config.classifier_revision
@@ -113,17 +114,22 @@ def load_classifier(config, name, subfolder: str, hub: dict, image_processor, lo
 
 def load_backbone(config, name, subfolder: str, hub: dict, loading: dict) -> nn.Module:
     """The second model an explainer's config refers to, verified."""
-    if config.classifier_included:
-        where, options = str(name), hub | {"subfolder": posixpath.join(subfolder, "backbone")}
-    else:
-        where, options = config.backbone_name_or_path, elsewhere(hub, config.backbone_revision)
-        check_reference(where, from_hub=not os.path.isdir(name))
+    where, options = refer(config, "backbone", name, subfolder, hub)
     try:
         backbone = vision_tower(AutoModel.from_pretrained(where, **options, **loading))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise not_loadable("backbone", where, options, error) from error
     check_fingerprint(backbone, config.backbone_fingerprint, "backbone", where, options.get("revision"))
     return backbone
+
+
+def refer(config, role: str, name, subfolder: str, hub: dict) -> tuple[str, dict]:
+    """Where the classifier or backbone of the explainer `name` is, and the loading arguments; its code never runs."""
+    if config.classifier_included:
+        return str(name), hub | {"subfolder": posixpath.join(subfolder, role), "trust_remote_code": False}
+    where = getattr(config, f"{role}_name_or_path")
+    check_reference(where, role, from_hub=name is not None and not os.path.isdir(name))
+    return where, elsewhere(hub, getattr(config, f"{role}_revision")) | {"trust_remote_code": False}
 
 
 def elsewhere(hub: dict, revision: str | None) -> dict:
@@ -133,12 +139,12 @@ def elsewhere(hub: dict, revision: str | None) -> dict:
 
 
 def not_loadable(role: str, where: str, options: dict, error: Exception) -> ExplainerError:
-    revision = options.get("revision")
-    at = f" at revision {revision}" if revision else ""
-    reason = " ".join(str(error).split())[:300]
+    revision, folder = options.get("revision"), options.get("subfolder")
+    at = (f", folder {folder}" if folder else "") + (f", revision {revision}" if revision else "")
+    reason = re.split(r"\.\s|\n", str(error).strip())[0].rstrip(".")[:300]
     return ExplainerError(
-        f"the {role} {where}{at} of this explainer could not be loaded; give it with {role}=, or make it reachable "
-        f"(token= for a private repository). Reason: {reason}"
+        f"the {role} {where}{at} of this explainer could not be loaded ({reason}); give it with {role}=, "
+        "or a token= that may read it."
     )
 
 
@@ -150,7 +156,7 @@ def vision_tower(model: nn.Module) -> nn.Module:
 def load_backbone_source(backbone, hub: dict):
     """(model, image processor, name, revision) of what a user gives as `backbone=`."""
     if isinstance(backbone, tuple):
-        model, image_processor = backbone
+        model, image_processor = vision_tower(backbone[0]), backbone[1]
     elif isinstance(backbone, (str, os.PathLike)):
         hub = pin(backbone, elsewhere(hub, None))
         name = os.path.abspath(backbone) if os.path.isdir(backbone) else str(backbone)
@@ -160,4 +166,5 @@ def load_backbone_source(backbone, hub: dict):
     else:
         name = getattr(backbone, "name_or_path", None)
         model, image_processor = vision_tower(backbone), load_image_processor(name) if name else None
-    return model, image_processor, getattr(model, "name_or_path", None) or None, None
+    name = getattr(model, "name_or_path", None) or None
+    return model, image_processor, os.path.abspath(name) if name and os.path.isdir(name) else name, None
