@@ -1,6 +1,8 @@
-"""`pipeline("image-attribution")` with everything: learned explainers, and any classifier with a method of `METHODS`."""
+"""`pipeline("image-attribution")` with everything: learned explainers, and any classifier with one of `METHODS`."""
 
 from __future__ import annotations
+
+import inspect
 
 import torch
 import transformers
@@ -8,16 +10,18 @@ import transformers
 from .methods import METHODS
 from .modeling import pipeline_image_attribution as travelling
 from .modeling.classifier import Classifier
-from .modeling.modeling_explainer import ExplainerForImageClassification
+from .modeling.modeling_explainer import ExplainerForImageClassification, as_classifier
 from .modeling.perturbation import ExplainerError
+from .modeling.reading import whole_number
 
-OPTIONS = "method, " + travelling.OPTIONS
+OPTIONS = "method, seed, " + travelling.OPTIONS
 
 
 class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
     __doc__ = (travelling.ImageAttributionPipeline.__doc__ or "").replace(
         "        target:",
-        '        method: for a plain classifier, a name of `hf_explain.METHODS` ("input-x-gradient", ...).\n        target:',
+        '        method: for a plain classifier, a name of `hf_explain.METHODS` ("input-x-gradient", ...).\n'
+        "        seed: of a method that draws random numbers.\n        target:",
         1,
     )
 
@@ -27,14 +31,12 @@ class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
         trained = getattr(model.config, "architectures", None) or []
         if trained and all(hasattr(transformers, a) and "ImageClassification" not in a for a in trained):
             raise ExplainerError(
-                f"{model.name_or_path or type(model).__name__} was saved as {', '.join(trained)}, which has no trained image "
-                "classification head; give an image classifier."
+                f"{name_of(model)} was saved as {', '.join(trained)}, which has no trained image classification head; "
+                "give an image classifier."
             )
-        classifier = Classifier(model, image_processor)
-        if image_processor is None:
-            raise ExplainerError(
-                f"no image processor was found for {model.name_or_path or type(model).__name__}; give image_processor=."
-            )
+        classifier = as_classifier(model, image_processor)
+        if classifier.image_processor is None:
+            raise ExplainerError(f"no image processor was found for {name_of(model)}; give image_processor=.")
         return classifier
 
     def _sanitize_parameters(self, method=None, seed=None, **other):
@@ -43,26 +45,26 @@ class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
         if method is not None:
             if explainer:
                 raise ExplainerError(
-                    f"method={method!r} was given, but {type(self.model).__name__} is a learned explainer; leave method out, or "
-                    "give the classifier itself as model."
+                    f"method={method!r:.60} was given, but {type(self.model).__name__} is a learned explainer; leave "
+                    "method out, or give the classifier itself as model."
                 )
             forward["method"] = find_method(method)
         if seed is not None:
-            forward["seed"] = seed
+            forward["seed"] = whole_number("seed", seed, 0)
         return pre, forward, post
 
     def refuse_options(self, other: dict) -> None:
         if other:
             name = next(iter(other))
-            raise ExplainerError(f"unknown argument {name}={other[name]!r}; this pipeline has {OPTIONS}.")
+            raise ExplainerError(f"unknown argument {name}={other[name]!r:.60}; this pipeline has {OPTIONS}.")
 
     def __call__(self, inputs, **kwargs):
-        if not isinstance(self.model, ExplainerForImageClassification):
-            if "method" not in kwargs and "method" not in self._forward_params:
-                raise ExplainerError(
-                    f"{type(self.model).__name__} is a plain classifier, so a method is needed; give method= one of "
-                    f"{', '.join(METHODS)}, or a learned explainer as model."
-                )
+        chosen = kwargs.get("method") is not None or "method" in self._forward_params
+        if not chosen and not isinstance(self.model, ExplainerForImageClassification):
+            raise ExplainerError(
+                f"{type(self.model).__name__} is a plain classifier, so a method is needed; give method= one of "
+                f"{', '.join(METHODS)}, or a learned explainer as model."
+            )
         return super().__call__(inputs, **kwargs)
 
     def get_inference_context(self):
@@ -79,14 +81,24 @@ class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
         if targets is None:
             targets = logits.topk(min(top_k, logits.shape[1])).indices
         targets = targets.to(logits.device)
-        options = {"seed": seed} if method is METHODS["random"] else {}
-        maps = [method(self.classifier, pixel_values, column, **options) for column in targets.T]
+        maps = [self.attribute(method, pixel_values, column, seed) for column in targets.T]
         return {"maps": torch.stack(maps, dim=1), "logits": logits, "targets": targets}
+
+    def attribute(self, method, pixel_values, targets, seed):
+        """(B, H, W); a picture's random numbers do not depend on what else is in the batch."""
+        if "seed" not in inspect.signature(method).parameters:
+            return method(self.classifier, pixel_values, targets)
+        rows = zip(pixel_values.split(1), targets.split(1), strict=True)
+        return torch.cat([method(self.classifier, row, target, seed=seed) for row, target in rows])
+
+
+def name_of(model) -> str:
+    return getattr(model, "name_or_path", None) or type(model).__name__
 
 
 def find_method(name: str):
     """The function of a method's name, with - or _ between words."""
     found = METHODS.get(str(name).replace("-", "_").lower())
     if found is None:
-        raise ExplainerError(f"unknown method {name!r}; choose from {', '.join(METHODS)}.")
+        raise ExplainerError(f"unknown method {name!r:.60}; choose from {', '.join(METHODS)}.")
     return found

@@ -12,7 +12,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 from transformers.utils import logging
 from transformers.utils.hub import resolve_revision
 
-from .feature_maps import call, configured_size, probe
+from .feature_maps import FeatureMap, call, configured_size, probe
 from .perturbation import ExplainerError, PixelSpace
 
 logger = logging.get_logger(__name__)
@@ -33,24 +33,28 @@ class Classifier(nn.Module):
 
     def __init__(self, model: nn.Module, image_processor=None):
         super().__init__()
-        name, config = type(model).__name__, getattr(model, "config", None)
+        kind, config = type(model).__name__, getattr(model, "config", None)
         if config is None or getattr(model, "main_input_name", "pixel_values") != "pixel_values":
             takes = getattr(model, "main_input_name", "no config and unknown inputs")
             raise ExplainerError(
-                f"{name} takes {takes}, but a picture classifier takes pixel_values; give an image classification "
+                f"{kind} takes {takes}, but a picture classifier takes pixel_values; give an image classification "
                 "model of transformers."
             )
         if getattr(config, "problem_type", None) == "regression":
             raise ExplainerError(
-                f"{name} is a regression head (problem_type='regression'), which has no class to explain; "
+                f"{kind} is a regression head (problem_type='regression'), which has no class to explain; "
                 "give a classifier with single-label, multi-label or one-logit classes."
             )
-        if getattr(getattr(config, "vision_config", config), "num_channels", 3) != 3:
-            raise ExplainerError(f"{name} takes {config.num_channels}-channel input, but pictures are RGB.")
+        channels = getattr(getattr(config, "vision_config", config), "num_channels", 3)
+        if channels != 3:
+            raise ExplainerError(
+                f"{kind} takes {channels}-channel input, but pictures are RGB; give a classifier of RGB pictures."
+            )
         self.model = model
         self.image_processor = image_processor
         self.pixel_space = PixelSpace.from_image_processor(image_processor) if image_processor is not None else None
-        self.name_or_path: str | None = getattr(model, "name_or_path", None) or None
+        name = getattr(model, "name_or_path", None) or None
+        self.name_or_path: str | None = os.path.abspath(name) if name and os.path.isdir(name) else name
         self.revision: str | None = None
 
     @classmethod
@@ -71,7 +75,8 @@ class Classifier(nn.Module):
                 f"would be random; give a checkpoint that was trained as {type(model).__name__}."
             )
         if image_processor is None:
-            image_processor = load_image_processor(name, subfolder=subfolder, **hub)
+            trust = {k: kwargs[k] for k in ("trust_remote_code",) if k in kwargs}
+            image_processor = load_image_processor(name, subfolder=subfolder, **hub, **trust)
         classifier = cls(model, image_processor).freeze()
         classifier.name_or_path = os.path.abspath(name) if local else str(name)
         revision = hub.get("revision")
@@ -128,25 +133,31 @@ class Classifier(nn.Module):
         if self.image_processor is None:
             return configured_size(self.config) or (224, 224)
         blank = torch.zeros(256, 256, 3, dtype=torch.uint8).numpy()
-        return tuple(
-            torch.as_tensor(self.image_processor(images=blank, return_tensors="pt")["pixel_values"]).shape[-2:]
-        )
+        shape = torch.as_tensor(self.image_processor(images=blank, return_tensors="pt")["pixel_values"]).shape
+        return shape[-2], shape[-1]
 
-    def probe(self, size=None):
+    def probe(self, size=None) -> list[FeatureMap]:
         """One `FeatureMap` per hidden state, after checking that the logits of a blank picture are sane."""
         logits, features = probe(self.model, size or self.size)
-        self.check_logits(logits)
+        self.check_blank(logits)
+        return features
+
+    def check_blank(self, logits: torch.Tensor | None = None) -> None:
+        """Raises unless the logits of a blank picture are finite and as many as the labels."""
+        if logits is None:
+            with torch.no_grad():
+                logits = self(torch.zeros(1, 3, *self.size, device=self.device))
+        kind, count = type(self.model).__name__, self.check_logits(logits).shape[1]
         if not torch.isfinite(logits).all():
             raise ExplainerError(
-                f"{type(self.model).__name__} returns NaN or infinite logits for a blank picture, so its weights are "
-                "damaged; load them again or retrain."
+                f"{kind} returns NaN or infinite logits for a blank picture, so its weights are damaged; load them "
+                "again or retrain."
             )
-        if logits.shape[1] != self.num_labels:
+        if count != self.num_labels:
             raise ExplainerError(
-                f"{type(self.model).__name__} returns {logits.shape[1]} logits, but its config names {self.num_labels} "
-                "labels; correct config.id2label."
+                f"{kind} returns {count} logits, but its config names {self.num_labels} labels; correct "
+                "config.id2label."
             )
-        return features
 
     def target_index(self, target) -> int:
         """The class index of a label, a unique synonym of one ("tabby" of "tabby, tabby cat"), or an index."""
@@ -167,7 +178,7 @@ def target_index(target, id2label: dict[int, str], num_labels: int) -> int:
             f"unknown target {target!r}; nearest labels: {nearest}; or give an index below {num_labels}."
         )
     try:
-        index = operator.index(target.item() if isinstance(target, torch.Tensor) and target.numel() == 1 else target)
+        index = int(operator.index(target.item() if getattr(target, "ndim", None) == 0 else target))
         if isinstance(target, bool) or not 0 <= index < num_labels:
             raise TypeError
     except TypeError:
@@ -192,3 +203,18 @@ def load_image_processor(name, **kwargs):
     except (OSError, ValueError, KeyError, ImportError) as error:
         logger.info(f"no image processor beside {name}: {error}")
         return None
+
+
+def as_classifier(classifier, image_processor=None, loading: dict | None = None) -> Classifier:
+    """A `Classifier` of a Hub id, a folder, a model or a `Classifier`."""
+    if isinstance(classifier, Classifier):
+        return classifier
+    if isinstance(classifier, (str, os.PathLike)):
+        return Classifier.from_pretrained(os.fspath(classifier), image_processor, **(loading or {}))
+    name = getattr(classifier, "name_or_path", None)
+    if image_processor is None and name:
+        image_processor = load_image_processor(name)
+    found = Classifier(classifier, image_processor)
+    if name and not os.path.isdir(name):  # a model object no longer knows which commit it is of; the fingerprint does
+        found.revision = getattr(resolve_revision(name), "resolved", None)
+    return found

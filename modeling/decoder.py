@@ -15,7 +15,8 @@ from torch import nn
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(channels, 8 if channels >= 32 else 4), channels)
+    """At most 8 groups of at least 4 channels, so that a group has a spread even on a 1 x 1 grid."""
+    return nn.GroupNorm(max(g for g in range(1, 9) if channels % g == 0 and channels >= 4 * g), channels)
 
 
 class ReadMap(nn.Module):
@@ -66,7 +67,7 @@ class PixelDecoder(nn.Module):
         self.widths = [width[e] for e in self.levels]
         self.read = nn.ModuleList(ReadMap(c, width[e]) for c, e in zip(channels, exponents, strict=True))
         # the picture itself, at strides 1, 2 and 4
-        self.pixel_levels = [e for e in (0, 1, 2) if e in self.levels]
+        self.pixel_levels: list[int] = [e for e in (0, 1, 2) if e in self.levels]
         self.pixels = nn.ModuleList(
             nn.Conv2d(3 if e == 0 else width[e - 1], width[e], 3, stride=1 if e == 0 else 2, padding=1)
             for e in self.pixel_levels
@@ -82,15 +83,15 @@ class PixelDecoder(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         height, width = pixel_values.shape[-2:]
-        sides = {}  # level -> what enters there besides the coarser features
-        x = pixel_values
+        sides: dict[int, list[torch.Tensor]] = {}  # level -> what enters there besides the coarser features
+        seen = pixel_values
         for level, conv, norm in zip(self.pixel_levels, self.pixels, self.pixel_norms, strict=True):
-            x = F.relu(norm(conv(x)))
-            sides[level] = [x]
+            seen = F.relu(norm(conv(seen)))
+            sides[level] = [seen]
         for level, read, state in zip(self.map_levels, self.read, maps, strict=True):
             sides.setdefault(level, []).append(read(state))
         features: list[torch.Tensor] = []
-        x = None
+        x: torch.Tensor | None = None
         for i, level in enumerate(self.levels):
             entering = sides.get(level, [])
             # The grid of this level is that of the first map or pixel feature that enters, else picture / stride.
@@ -121,9 +122,9 @@ class ClassMaps(nn.Module):
 
     def forward(self, features: list[torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
         classes = self.classes(targets)  # (B, T, D)
-        scores = None
+        scores = classes.new_zeros(*targets.shape, *features[0].shape[-2:])
         for feature, match in zip(features, self.match, strict=True):
             query = match(classes) / feature.shape[1] ** 0.5  # (B, T, w)
             here = torch.bmm(query, feature.flatten(2)).unflatten(2, feature.shape[-2:])  # (B, T, h, w)
-            scores = here if scores is None else resize(scores, here.shape[-2:]) + here
+            scores = resize(scores, here.shape[-2:]) + here
         return scores

@@ -112,7 +112,7 @@ def describe(output, index, size, config) -> FeatureMap:
         return FeatureMap(index, state.shape[1], (height / h, width / w), "map")
     if state.ndim == 3:
         prefix, h, w = infer_grid(state.shape[1], height, width, patch, admissible_prefixes(config))
-        # The patch itself where it made the grid: 64 / 4 = 16 would miscount patches of 14 in a picture of another size.
+        # The patch itself where it made the grid: 64 / 4 = 16 would miscount patches of 14 at another size.
         exact = patch and (h, w) == (height // patch[0], width // patch[1])
         return FeatureMap(index, state.shape[2], patch if exact else (height / h, width / w), "tokens", prefix)
     raise ExplainerError(f"hidden state {index} has {state.ndim} dimensions, but a map has 3 (tokens) or 4")
@@ -203,8 +203,8 @@ def probe(model: nn.Module, size: tuple[int, int]) -> tuple[torch.Tensor | None,
     name, config = type(model).__name__, model.config
     if config.model_type in NOT_SPATIAL:
         raise ExplainerError(
-            f"{name} has no spatial hidden states ({NOT_SPATIAL[config.model_type]}), so its pixels cannot be explained "
-            "from them; use a classifier whose layers keep a grid, such as ViT, Swin, ConvNeXt or ResNet."
+            f"{name} has no spatial hidden states ({NOT_SPATIAL[config.model_type]}), so its pixels cannot be "
+            "explained from them; use a classifier whose layers keep a grid, such as ViT, Swin, ConvNeXt or ResNet."
         )
     parameter = next(p for p in model.parameters() if p.is_floating_point())
     blank = torch.zeros(1, 3, *size, device=parameter.device, dtype=parameter.dtype)
@@ -218,8 +218,8 @@ def probe(model: nn.Module, size: tuple[int, int]) -> tuple[torch.Tensor | None,
     states = getattr(output, "hidden_states", None)
     if not states:
         raise ExplainerError(
-            f"{name} returns no hidden states, so there is nothing to read an explanation from; use an image classifier "
-            "whose forward answers to output_hidden_states=True, as those of transformers do."
+            f"{name} returns no hidden states, so there is nothing to read an explanation from; use an image "
+            "classifier whose forward answers to output_hidden_states=True, as those of transformers do."
         )
     try:
         features = [describe(output, i, size, config) for i in range(len(states))]

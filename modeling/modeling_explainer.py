@@ -14,32 +14,30 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput, logging
 from transformers.utils.hub import hf_api
 
-from .classifier import HUB_ARGUMENTS, Classifier, load_image_processor
+from .checkpoint import (
+    PUSH_ARGUMENTS,
+    attach_referenced,
+    config_to_save,
+    decide_inclusion,
+    find_class,
+    load_head,
+    refuse_local_reference,
+    save_frozen,
+    take_attention,
+)
+from .classifier import HUB_ARGUMENTS, Classifier, as_classifier
 from .configuration_explainer import ExplainerConfig
 from .feature_maps import FeatureMap, call, choose_features, probe, read_features
 from .model_card import card_to_push
 from .perturbation import ExplainerError, PixelSpace
-from .reference import (
-    check_fingerprint,
-    fingerprint,
-    is_local,
-    load_backbone,
-    load_backbone_source,
-    load_classifier,
-    pin,
-    require_safetensors,
-)
+from .reference import describe_classifier, load_backbone_source, pin
 
 logger = logging.get_logger(__name__)
-
-PUSH_ARGUMENTS = (
-    "repo_id", "private", "token", "revision", "commit_message", "commit_description", "create_pr", "tags"
-)  # fmt: skip
 
 
 @dataclass
@@ -94,52 +92,26 @@ class ExplainerForImageClassification(PreTrainedModel):
                 (revision, token, dtype, attn_implementation, ...) go to the classifier.
             seed: of the head's initial weights.
         """
-        if preset not in cls.presets:
-            known = (
-                ", ".join(cls.presets) or "none: call it on an explainer such as RankingExplainerForImageClassification"
-            )
-            raise ExplainerError(f"{cls.__name__} has no preset {preset!r}; choose from {known}.")
         loading = {k: options.pop(k) for k in (*HUB_ARGUMENTS, "dtype", "attn_implementation") if k in options}
-        own = {f.name for f in dataclasses.fields(cls.config_class)} - {
-            f.name for f in dataclasses.fields(ExplainerConfig)
-        }
-        if unknown := set(options) - own:
-            raise ExplainerError(
-                f"unknown option {', '.join(sorted(unknown))} of {cls.__name__}; its head has {', '.join(sorted(own))}."
-            )
+        head = cls.head_options(preset, options)
         classifier = as_classifier(classifier, image_processor, loading)
         trainable = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
         if trainable or classifier.model.training:
             logger.warning(f"{type(classifier.model).__name__}: froze {trainable:,} parameters and set eval mode.")
         classifier.freeze()
-        size, space = classifier.size, classifier.pixel_space
-        features = classifier.probe(size)
-        reference = {
-            "classifier_name_or_path": classifier.name_or_path,
-            "classifier_revision": classifier.revision,
-            "classifier_fingerprint": fingerprint(classifier.model),
-            "classifier_dtype": str(classifier.dtype).removeprefix("torch."),
-        }
-        if backbone is not None:
+        size, space, labels = classifier.size, classifier.pixel_space, dict(classifier.id2label)
+        if backbone is None:
+            features, reference = classifier.probe(size), describe_classifier(classifier)
+        else:
+            classifier.check_blank()
             hub = {k: v for k, v in loading.items() if k in HUB_ARGUMENTS}
-            backbone, processor, name, revision = load_backbone_source(backbone, hub)
-            if processor is None or space is None:
-                raise ExplainerError(
-                    f"{type(backbone).__name__} reads pictures in a pixel space of its own, so the image processors of "
-                    "classifier and backbone are both needed; give image_processor= and backbone=(model, processor)."
-                )
-            features = probe(backbone, size)[1]
-            reference |= {
-                "backbone_name_or_path": name,
-                "backbone_revision": revision,
-                "backbone_fingerprint": fingerprint(backbone),
-                "backbone_pixel_space": PixelSpace.from_image_processor(processor).to_dict(),
-            }
-        labels = {"id2label": dict(classifier.id2label), "label2id": {v: k for k, v in classifier.id2label.items()}}
+            backbone, description = load_backbone_source(backbone, hub, space)
+            features, reference = probe(backbone, size)[1], describe_classifier(classifier) | description
         config = cls.config_class(
             **reference,
-            **labels,
-            **cls.presets[preset] | options,
+            **head,
+            id2label=labels,
+            label2id={label: index for index, label in labels.items()},
             problem_type=getattr(classifier.config, "problem_type", None),
             pixel_space=space.to_dict() if space else None,
             image_size=list(size),
@@ -149,6 +121,20 @@ class ExplainerForImageClassification(PreTrainedModel):
             torch.manual_seed(seed)
             explainer = cls(config)
         return explainer.to(classifier.device).attach(classifier, backbone).eval()
+
+    @classmethod
+    def head_options(cls, preset: str, options: dict) -> dict:
+        """The preset's values of the head, with `options` in their place."""
+        if preset not in cls.presets:
+            known = ", ".join(cls.presets) or "none: call it on RankingExplainerForImageClassification"
+            raise ExplainerError(f"{cls.__name__} has no preset {preset!r}; choose from {known}.")
+        shared = {field.name for field in dataclasses.fields(ExplainerConfig)}
+        own = {field.name for field in dataclasses.fields(cls.config_class)} - shared
+        if unknown := set(options) - own:
+            raise ExplainerError(
+                f"unknown option {', '.join(sorted(unknown))} of {cls.__name__}; its head has {', '.join(sorted(own))}."
+            )
+        return cls.presets[preset] | options
 
     def attach(self, classifier: Classifier, backbone: nn.Module | None = None):
         """Joins the frozen classifier (and second backbone) to the head; their weights are never saved with it."""
@@ -293,79 +279,22 @@ class ExplainerForImageClassification(PreTrainedModel):
             backbone: likewise for the second model.
             load_classifier: False loads the head alone.
         """
-        name, subfolder = pretrained_model_name_or_path, kwargs.get("subfolder") or ""
+        name, want_info = pretrained_model_name_or_path, kwargs.pop("output_loading_info", False)
         hub = {k: kwargs[k] for k in HUB_ARGUMENTS if k in kwargs}
         if name is not None:
             hub = pin(name, hub)
             kwargs.update(hub)
         if cls is ExplainerForImageClassification:
-            config = kwargs.get("config") or AutoConfig.from_pretrained(name, subfolder=subfolder, **hub)
-            actual = AutoModel._model_mapping.get(type(config), None)
-            if actual is None or not issubclass(actual, ExplainerForImageClassification):
-                raise ExplainerError(
-                    f"{name} holds a {config.model_type!r} model, not an explainer; make one for it with "
-                    "RankingExplainerForImageClassification.from_classifier(...)."
-                )
-            given = {"classifier": classifier, "backbone": backbone, "load_classifier": load_classifier}
+            actual, given = find_class(cls, name, hub, kwargs), {"output_loading_info": want_info}
+            given |= {"classifier": classifier, "backbone": backbone, "load_classifier": load_classifier}
             return actual.from_pretrained(name, *args, **given, **kwargs)
-        if kwargs.pop("use_safetensors", None) is False:
-            raise ExplainerError(
-                "use_safetensors=False was given, but explainers are only read from model.safetensors; leave it out."
-            )
-        if name is not None and not kwargs.get("state_dict") and not kwargs.get("variant"):
-            require_safetensors(name, subfolder, hub)
-        want_info = kwargs.pop("output_loading_info", False)
-        # An Auto class moves attn_implementation into the config it passes on; both are meant for the classifier.
-        attention = kwargs.pop("attn_implementation", None) or getattr(
-            kwargs.get("config"), "_attn_implementation", None
-        )
-        # Sizes that differ are refused below, in one sentence.
-        strict = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
-        explainer, info = super().from_pretrained(name, *args, **{**kwargs, **strict})
-        if lost := info["missing_keys"] or info["mismatched_keys"]:
-            raise ExplainerError(
-                f"{name} lacks {len(lost)} tensors of the head, {sorted(map(str, lost))[0]} among them; its weights "
-                "belong to another config, save it again with save_pretrained(...)."
-            )
-        explainer.check_finite(name)
+        asked = take_attention(kwargs)
+        explainer, info = load_head(super().from_pretrained, name, args, hub, kwargs)
         if load_classifier or classifier is not None:
             dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
-            explainer._attach_referenced(name, subfolder, hub, classifier, backbone, dtype, attention)
+            subfolder = kwargs.get("subfolder") or ""
+            attach_referenced(explainer, name, subfolder, hub, classifier, backbone, dtype, asked)
         return (explainer, info) if want_info else explainer
-
-    def check_finite(self, name) -> None:
-        for key, parameter in self.named_parameters():
-            if not parameter.is_meta and not torch.isfinite(parameter).all():
-                raise ExplainerError(
-                    f"the weights of {name} hold NaN or infinite values ({key}); the training that made them failed, "
-                    "load an earlier checkpoint."
-                )
-
-    def _attach_referenced(self, name, subfolder, hub, classifier, backbone, dtype, attention) -> None:
-        config, loading = self.config, {"dtype": getattr(torch, self.config.classifier_dtype)}
-        if attention:
-            loading["attn_implementation"] = attention
-        processor = None
-        if name is not None and (classifier is None or not isinstance(classifier, Classifier)):
-            processor = load_image_processor(name, subfolder=subfolder, trust_remote_code=False, **hub)
-        if classifier is None:
-            if not config.classifier_included and not config.classifier_name_or_path:
-                raise ExplainerError(f"{name} names no classifier; give the one it was made for with classifier=.")
-            classifier = load_classifier(config, name, subfolder, hub, processor, loading)
-        else:
-            if not isinstance(classifier, Classifier):
-                classifier = Classifier(classifier, processor)
-            check_fingerprint(
-                classifier.model, config.classifier_fingerprint, "classifier", type(classifier.model).__name__
-            )
-        if config.backbone_fingerprint and backbone is None:
-            backbone = load_backbone(config, name, subfolder, hub, loading)
-        elif config.backbone_fingerprint:
-            check_fingerprint(backbone, config.backbone_fingerprint, "backbone", type(backbone).__name__)
-        target = {"device": self.device}
-        if isinstance(dtype, torch.dtype) or (isinstance(dtype, str) and dtype != "auto"):
-            target["dtype"] = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
-        self.attach(classifier.to(**target), backbone.to(**target) if backbone is not None else None)
 
     def save_pretrained(
         self, save_directory, *args, include_classifier: bool | None = None, push_to_hub=False, **kwargs
@@ -374,48 +303,15 @@ class ExplainerForImageClassification(PreTrainedModel):
 
         By default a classifier is included if it was before, or if it has no name by which it could be found again.
         """
-        classifier, main = self.classifier, kwargs.get("is_main_process", True)
-        include = self._include(include_classifier)
         hub = {k: kwargs.pop(k) for k in PUSH_ARGUMENTS if k in kwargs}
-        changes = self._included_reference() if include else {}
-        if classifier is not None:
-            changes["classifier_included"] = include
-        before = {key: getattr(self.config, key) for key in changes}
-        try:
-            self.config.update(changes)
+        include = decide_inclusion(self, include_classifier)
+        with config_to_save(self, save_directory, include):
             super().save_pretrained(save_directory, *args, **kwargs)
-        finally:
-            self.config.update(before)
-        if main and include:
-            classifier.model.save_pretrained(os.path.join(save_directory, "classifier"))
-            if self.backbone is not None:
-                self.backbone.save_pretrained(os.path.join(save_directory, "backbone"))
-        if main and self.image_processor is not None:
-            self.image_processor.save_pretrained(save_directory)
-        if main and push_to_hub:
-            repo_id = hub.pop("repo_id", None) or os.path.basename(os.path.abspath(save_directory))
-            self.push_to_hub(repo_id, include_classifier=include, **hub, **kwargs)
-
-    def _included_reference(self) -> dict:
-        """What the config says of models saved inside: no folder of this machine, and the dtype they have now."""
-        names = [f"{role}_name_or_path" for role in ("classifier", "backbone")]
-        changes = {name: None for name in names if is_local(getattr(self.config, name))}
-        return changes | {"classifier_dtype": str(self.classifier.dtype).removeprefix("torch.")}
-
-    def _include(self, asked: bool | None) -> bool:
-        if self.classifier is None:
-            if asked:
-                raise ExplainerError("include_classifier=True, but this explainer was loaded without its classifier.")
-            return False
-        named = self.config.classifier_name_or_path and (self.backbone is None or self.config.backbone_name_or_path)
-        if asked is False and not named:
-            raise ExplainerError(
-                f"{type(self.classifier.model).__name__} has no Hub id or folder by which it could be found again; "
-                "save with include_classifier=True."
-            )
-        if asked is None and not named and not self.config.classifier_included:
-            logger.info("the classifier has no name by which it could be found again, so it is saved in classifier/.")
-        return bool(asked if asked is not None else self.config.classifier_included or not named)
+        if kwargs.get("is_main_process", True):
+            save_frozen(self, save_directory, include)
+            if push_to_hub:
+                repo_id = hub.pop("repo_id", None) or os.path.basename(os.path.abspath(save_directory))
+                self.push_to_hub(repo_id, include_classifier=include, **hub, **kwargs)
 
     def push_to_hub(
         self, repo_id: str, *, include_classifier: bool | None = None, private: bool | None = None, token=None,
@@ -423,14 +319,8 @@ class ExplainerForImageClassification(PreTrainedModel):
         create_pr: bool = False, tags=(), save=None, **kwargs,
     ):  # fmt: skip
         """Uploads what `save_pretrained` writes, and a card if there is none yet; returns the commit's address."""
-        include = self._include(include_classifier)
-        for role in ("classifier", "backbone"):
-            name = getattr(self.config, f"{role}_name_or_path")
-            if not include and is_local(name):
-                raise ExplainerError(
-                    f"the {role} of this explainer is the local folder {name!r}, which nobody else has; push with "
-                    "include_classifier=True, or make the explainer from a Hub id."
-                )
+        include = decide_inclusion(self, include_classifier)
+        refuse_local_reference(self, include)
         repo_id = hf_api().create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
         card = card_to_push(self, repo_id, include, tags, revision, token)
         with tempfile.TemporaryDirectory() as folder:
@@ -440,14 +330,3 @@ class ExplainerForImageClassification(PreTrainedModel):
                 folder, repo_id, {}, commit_message=commit_message, commit_description=commit_description, token=token,
                 create_pr=create_pr, revision=revision,
             )  # fmt: skip
-
-
-def as_classifier(classifier, image_processor=None, loading: dict | None = None) -> Classifier:
-    """A `Classifier` of a Hub id, a folder, a model or a `Classifier`."""
-    if isinstance(classifier, Classifier):
-        return classifier
-    if isinstance(classifier, (str, os.PathLike)):
-        return Classifier.from_pretrained(os.fspath(classifier), image_processor, **(loading or {}))
-    if image_processor is None and getattr(classifier, "name_or_path", None):
-        image_processor = load_image_processor(classifier.name_or_path)
-    return Classifier(classifier, image_processor)

@@ -26,7 +26,7 @@ class RankingHead(nn.Module):
 
 
 class RankingExplainerForImageClassification(ExplainerForImageClassification):
-    """Learned by optimizing deletion and insertion directly; "Learn to Rank" (arXiv 2604.05819), read on own features."""
+    """Learned by optimizing deletion and insertion directly: "Learn to Rank" (arXiv 2604.05819) on own features."""
 
     config_class = RankingExplainerConfig
     config: RankingExplainerConfig

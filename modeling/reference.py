@@ -13,7 +13,7 @@ from transformers import AutoModel
 from transformers.utils.hub import cached_file, has_file, resolve_revision
 
 from .classifier import Classifier, load_image_processor
-from .perturbation import ExplainerError
+from .perturbation import ExplainerError, PixelSpace
 
 FLOAT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -31,7 +31,7 @@ def fingerprint(model: nn.Module) -> dict[str, str]:
     native = next((t.dtype for t in tensors if t.dtype != torch.float32), torch.float32)
 
     def digest(tensor, dtype):
-        data = tensor.to(dtype).contiguous().view(torch.uint8 if tensor.ndim else tensor.dtype)
+        data = tensor.to(dtype).reshape(-1).contiguous().view(torch.uint8)
         shape = repr(tuple(tensor.shape)).encode()
         return hashlib.sha256(shape + data.numpy().tobytes()).digest()
 
@@ -104,7 +104,9 @@ def load_classifier(config, name, subfolder: str, hub: dict, image_processor, lo
     where, options = refer(config, "classifier", name, subfolder, hub)
     try:
         classifier = Classifier.from_pretrained(where, image_processor, **options, **loading)
-    except (OSError, ValueError, RuntimeError) as error:
+    except ExplainerError:
+        raise
+    except Exception as error:
         raise not_loadable("classifier", where, options, error) from error
     if config.classifier_included:
         classifier.name_or_path, classifier.revision = config.classifier_name_or_path, config.classifier_revision
@@ -117,7 +119,9 @@ def load_backbone(config, name, subfolder: str, hub: dict, loading: dict) -> nn.
     where, options = refer(config, "backbone", name, subfolder, hub)
     try:
         backbone = vision_tower(AutoModel.from_pretrained(where, **options, **loading))
-    except (OSError, ValueError, RuntimeError) as error:
+    except ExplainerError:
+        raise
+    except Exception as error:
         raise not_loadable("backbone", where, options, error) from error
     check_fingerprint(backbone, config.backbone_fingerprint, "backbone", where, options.get("revision"))
     return backbone
@@ -141,11 +145,15 @@ def elsewhere(hub: dict, revision: str | None) -> dict:
 def not_loadable(role: str, where: str, options: dict, error: Exception) -> ExplainerError:
     revision, folder = options.get("revision"), options.get("subfolder")
     at = (f", folder {folder}" if folder else "") + (f", revision {revision}" if revision else "")
-    reason = re.split(r"\.\s|\n", str(error).strip())[0].rstrip(".")[:300]
+    remedy = "" if is_local(where) else ", or a token= that may read it"
     return ExplainerError(
-        f"the {role} {where}{at} of this explainer could not be loaded ({reason}); give it with {role}=, "
-        "or a token= that may read it."
+        f"the {role} {where}{at} of this explainer could not be loaded ({first_sentence(error)}); "
+        f"give it with {role}={remedy}."
     )
+
+
+def first_sentence(error: Exception) -> str:
+    return re.split(r"\.\s|\n", str(error).strip())[0].rstrip(".")[:300]
 
 
 def vision_tower(model: nn.Module) -> nn.Module:
@@ -153,18 +161,37 @@ def vision_tower(model: nn.Module) -> nn.Module:
     return model if model.main_input_name == "pixel_values" else getattr(model, "vision_model", model)
 
 
-def load_backbone_source(backbone, hub: dict):
-    """(model, image processor, name, revision) of what a user gives as `backbone=`."""
+def describe_classifier(classifier: Classifier) -> dict:
+    """What an explainer's config says of its classifier."""
+    return {
+        "classifier_name_or_path": classifier.name_or_path,
+        "classifier_revision": classifier.revision,
+        "classifier_fingerprint": fingerprint(classifier.model),
+        "classifier_dtype": str(classifier.dtype).removeprefix("torch."),
+    }
+
+
+def load_backbone_source(backbone, hub: dict, space: PixelSpace | None) -> tuple[nn.Module, dict]:
+    """The model of what a user gives as `backbone=`, and what an explainer's config says of it."""
+    revision = None
     if isinstance(backbone, tuple):
         model, image_processor = vision_tower(backbone[0]), backbone[1]
     elif isinstance(backbone, (str, os.PathLike)):
         hub = pin(backbone, elsewhere(hub, None))
-        name = os.path.abspath(backbone) if os.path.isdir(backbone) else str(backbone)
-        model = vision_tower(AutoModel.from_pretrained(name, **hub))
-        revision = hub.get("revision")
-        return model, load_image_processor(name, **hub), name, getattr(revision, "resolved", None) or revision
+        model = vision_tower(AutoModel.from_pretrained(backbone, **hub))
+        image_processor, revision = load_image_processor(backbone, **hub), hub.get("revision")
     else:
         name = getattr(backbone, "name_or_path", None)
         model, image_processor = vision_tower(backbone), load_image_processor(name) if name else None
-    name = getattr(model, "name_or_path", None) or None
-    return model, image_processor, os.path.abspath(name) if name and os.path.isdir(name) else name, None
+    if image_processor is None or space is None:
+        raise ExplainerError(
+            f"{type(model).__name__} reads pictures in a pixel space of its own, so the image processors of classifier "
+            "and backbone are both needed; give image_processor= and backbone=(model, image_processor)."
+        )
+    name = os.fspath(backbone) if isinstance(backbone, (str, os.PathLike)) else getattr(model, "name_or_path", None)
+    return model, {
+        "backbone_name_or_path": os.path.abspath(name) if name and os.path.isdir(name) else name or None,
+        "backbone_revision": getattr(revision, "resolved", None) or revision,
+        "backbone_fingerprint": fingerprint(model),
+        "backbone_pixel_space": PixelSpace.from_image_processor(image_processor).to_dict(),
+    }

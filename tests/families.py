@@ -64,6 +64,7 @@ def pyramid(size, **kwargs):
     return stages(size, num_attention_heads=[1, 1, 2, 2], mlp_ratios=[2, 2, 2, 2], **kwargs)
 
 
+# initializer_range: where with the family's own the logits would hardly depend on the picture.
 CONFIGS = {
     # one grid, tokens
     "vit": transformer,
@@ -103,6 +104,7 @@ CONFIGS = {
         "num_attention_heads": [1, 1, 2],
         "depths": [1, 1, 1],
         "key_dim": [8, 8, 8],
+        "initializer_range": 0.15,
     },
     # pyramids of maps
     "convnext": lambda size: stages(size, image_size=size),
@@ -120,6 +122,7 @@ CONFIGS = {
         "stage_out_channels": [8, 12, 16, 24],
         "stage_num_blocks": [1, 1, 1, 1],
         "stage_numb_of_layers": [1, 1, 1, 1],
+        "initializer_range": 0.35,
     },
     "textnet": lambda size: {
         "image_size": [size, size],
@@ -127,13 +130,20 @@ CONFIGS = {
         "hidden_sizes": [8, 8, 12, 16, 24],
         "conv_layer_kernel_sizes": [[[3, 3]], [[3, 3], [1, 3]], [[3, 3], [3, 1]], [[3, 3]]],
         "conv_layer_strides": [[2], [2, 1], [2, 1], [2]],
+        "initializer_range": 0.1,
     },
-    "mobilenet_v1": lambda size: {"image_size": size, "depth_multiplier": 0.125, "min_depth": 4},
+    "mobilenet_v1": lambda size: {
+        "image_size": size,
+        "depth_multiplier": 0.125,
+        "min_depth": 4,
+        "initializer_range": 0.4,
+    },
     "mobilenet_v2": lambda size: {
         "image_size": size,
         "depth_multiplier": 0.125,
         "depth_divisible_by": 4,
         "min_depth": 4,
+        "initializer_range": 0.3,
     },
     "mobilevit": lambda size: {
         "image_size": size,
@@ -141,12 +151,14 @@ CONFIGS = {
         "neck_hidden_sizes": [4, 8, 8, 12, 16, 24, 32],
         "num_attention_heads": 2,
         "expand_ratio": 2.0,
+        "initializer_range": 0.4,
     },
     "mobilevitv2": lambda size: {
         "image_size": size,
         "width_multiplier": 0.25,
         "n_attn_blocks": [1, 1, 1],
         "base_attn_unit_dims": [32, 48, 64],
+        "initializer_range": 0.3,
     },
     "efficientnet": lambda size: {
         "image_size": size,
@@ -159,15 +171,23 @@ CONFIGS = {
         "num_block_repeats": [1, 1, 2, 1],
         "expand_ratios": [1, 2, 2, 2],
         "hidden_dim": 320,  # the width times 1280
+        "initializer_range": 0.7,
     },
     "poolformer": stages,
     "segformer": pyramid,
     "pvt_v2": lambda size: pyramid(size, image_size=size),
-    "cvt": lambda size: {"embed_dim": [8, 12, 16], "num_heads": [1, 2, 2], "depth": [1, 2, 3], "mlp_ratio": [2.0] * 3},
+    "cvt": lambda size: {
+        "embed_dim": [8, 12, 16],
+        "num_heads": [1, 2, 2],
+        "depth": [1, 2, 3],
+        "mlp_ratio": [2.0, 2.0, 2.0],
+        "initializer_range": 0.1,
+    },
     "swiftformer": lambda size: {
         "image_size": size,
         "embed_dims": [8, 12, 16, 24],
         "depths": [1, 1, 1, 1],
         "mlp_ratio": 2,
+        "layer_scale_init_value": 1.0,
     },
 }

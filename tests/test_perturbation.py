@@ -13,9 +13,9 @@ from hf_explain.modeling.perturbation import MEAN_COLOR, REFERENCES, blend, rank
 SIZE = {"height": 64, "width": 64}
 PROCESSORS = {
     "vit": lambda: T.ViTImageProcessorPil(size=SIZE),
-    "mobilevit": lambda: T.MobileViTImageProcessorPil(size={"shortest_edge": 64}, crop_size=SIZE),  # BGR, not normalized
+    "mobilevit": lambda: T.MobileViTImageProcessorPil(size={"shortest_edge": 64}, crop_size=SIZE),  # BGR
     "efficientnet": lambda: T.EfficientNetImageProcessorPil(size=SIZE, include_top=True),  # divides by std twice
-    "efficientnet offset": lambda: T.EfficientNetImageProcessorPil(size=SIZE, rescale_offset=True, rescale_factor=1 / 127.5),
+    "efficientnet offset": lambda: T.EfficientNetImageProcessorPil(size=SIZE, rescale_offset=True, rescale_factor=2 / 255),
     "not rescaled": lambda: T.ViTImageProcessorPil(size=SIZE, do_rescale=False, do_normalize=False),
     "clip": lambda: T.CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size=SIZE),
     "levit": lambda: T.LevitImageProcessorPil(size={"shortest_edge": 56}, crop_size=SIZE),

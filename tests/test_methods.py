@@ -1,0 +1,74 @@
+"""One calling form for everything that attributes without training."""
+
+import pytest
+import torch
+from families import build, pictures, processor
+
+from hf_explain import METHODS, Classifier
+
+FAMILIES = ("vit", "swin", "convnext", "resnet", "dinov2")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", METHODS)
+def test_form(name, family):
+    classifier, x = Classifier(build(family), processor(64)), pictures(3)
+    maps = METHODS[name](classifier, x)
+    assert maps.shape == (3, 64, 64) and maps.dtype == torch.float32 and not maps.requires_grad
+    assert torch.isfinite(maps).all() and all(m.std() > 0 for m in maps)
+    with torch.no_grad():
+        prediction = classifier(x).argmax(-1)
+    scale = maps.abs().max()
+    assert torch.allclose(maps, METHODS[name](classifier, x, prediction), atol=1e-4 * scale)
+    if name != "random":
+        one = METHODS[name](classifier, x, 1)  # one target for all equals single calls
+        single = torch.cat([METHODS[name](classifier, x[i : i + 1], torch.tensor([1])) for i in range(3)])
+        assert torch.allclose(one, single, atol=1e-4 * scale)
+        assert not torch.allclose(one, METHODS[name](classifier, x, 2), atol=1e-2 * scale)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_works_without_gradients_and_in_bf16(name):
+    classifier = Classifier(build("vit").to(torch.bfloat16), processor(64))
+    with torch.no_grad():
+        maps = METHODS[name](classifier, pictures().to(torch.bfloat16))
+    assert maps.dtype == torch.float32 and torch.isfinite(maps).all()
+
+
+def test_random_is_from_its_seed():
+    classifier, x = Classifier(build("vit"), processor(64)), pictures()
+    draw = lambda seed: METHODS["random"](classifier, x, seed=seed)  # noqa: E731
+    assert torch.equal(draw(0), draw(0)) and not torch.equal(draw(0), draw(1))
+
+
+def test_gradients_of_a_linear_model():
+    """logit = sum(w * x): the gradient is w, and input x gradient sums to the logit."""
+
+    class Linear(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(5, 3, 8, 8))
+
+    model = Linear()
+
+    class Fixed:
+        dtype = torch.float32
+
+        def __call__(self, x):
+            return torch.einsum("bchw,kchw->bk", x, model.weight)
+
+    x = pictures(2, (8, 8))
+    maps = METHODS["input_x_gradient"](Fixed(), x, torch.tensor([1, 4]))
+    logits = Fixed()(x)
+    assert torch.allclose(maps.sum((1, 2)), logits[[0, 1], [1, 4]], atol=1e-3)
+    gradient = METHODS["gradient"](Fixed(), x, torch.tensor([1, 4]))
+    assert torch.allclose(gradient, model.weight[[1, 4]].abs().amax(1))
+    assert model.weight.grad is None
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_gradient_is_kept(name):
+    model = build("vit")
+    x = pictures().requires_grad_(True)
+    METHODS[name](Classifier(model, processor(64)), x)
+    assert x.grad is None and all(p.grad is None and p.requires_grad for p in model.parameters())

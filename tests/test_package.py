@@ -1,0 +1,101 @@
+"""What is installed, what importing costs, and what is public."""
+
+import ast
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import hf_explain
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAVELS = {"torch", "transformers", "numpy", "PIL"}
+
+
+def child(code):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd="/")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_importing_brings_nothing_heavy():
+    """Beyond what `from transformers import AutoModel, pipeline` imports by itself."""
+    added = child(
+        "import sys; from transformers import AutoModel, pipeline; before = set(sys.modules); import hf_explain\n"
+        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))"
+    )
+    assert "hf_explain" in added
+    assert not set(added) & {"captum", "datasets", "evaluate", "accelerate", "matplotlib", "gradio", "scipy", "pandas"}
+
+
+def test_modeling_imports_only_what_travels():
+    for path in (ROOT / "modeling").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert node.level == 1 and node.module and "." not in node.module, path.name  # siblings are copied flat
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                names = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+                for top in (name.split(".")[0] for name in names):
+                    assert top in TRAVELS or top in sys.stdlib_module_names, f"{path.name}: {top}"
+
+
+def test_imports_go_one_way():
+    bottom = {"perturbation", "decoder", "ranking", "gates"}
+    for name in bottom:
+        path = ROOT / "modeling" / f"{name}.py"
+        if path.exists():
+            assert set(re.findall(r"from \.(\w+) import", path.read_text())) <= bottom, name
+    for path in (ROOT / "hf_explain").glob("**/*.py"):
+        assert "import scripts" not in path.read_text() and "from tests" not in path.read_text()
+
+
+def test_modeling_is_one_package_under_one_name():
+    assert (ROOT / "hf_explain" / "modeling").resolve() == ROOT / "modeling"
+    assert "modeling" not in sys.modules
+    assert hf_explain.Classifier.__module__ == "hf_explain.modeling.classifier"
+
+
+def test_public_names_exist_and_are_documented():
+    for name in hf_explain.__all__:
+        thing = getattr(hf_explain, name)
+        if inspect.isclass(thing) or inspect.isfunction(thing):
+            assert thing.__doc__, name
+    for promised in (
+        "Classifier",
+        "ExplainerForImageClassification",
+        "RankingExplainerForImageClassification",
+        "AutoModelForImageAttribution",
+        "METHODS",
+    ):
+        assert promised in hf_explain.__all__
+
+
+def test_registration_is_idempotent(capsys):
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    before = PIPELINE_REGISTRY.supported_tasks["image-attribution"]["impl"]
+    hf_explain.register()
+    assert (
+        PIPELINE_REGISTRY.supported_tasks["image-attribution"]["impl"] is before is hf_explain.ImageAttributionPipeline
+    )
+    assert "already registered" not in capsys.readouterr().err
+
+
+def test_version_is_written_once():
+    said = subprocess.run([sys.executable, "setup.py", "--version"], cwd=ROOT, capture_output=True, text=True)
+    assert said.stdout.split()[-1] == hf_explain.__version__
+
+
+def test_files_speak_of_the_project_only():
+    """No file under version control names a machine's paths."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:  # an unpacked sdist
+        listed.stdout = "\n".join(str(p.relative_to(ROOT)) for p in ROOT.glob("**/*.py"))
+    words = re.compile(r"/(?:home|root|work)/|\b[A-Z]:\\\\Users")
+    for name in listed.stdout.split():
+        path = ROOT / name
+        if path.suffix in {".py", ".md", ".toml", ".txt", ".cff", ".yml"} and path.name != Path(__file__).name:
+            assert not words.search(path.read_text()), name
