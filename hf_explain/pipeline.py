@@ -9,8 +9,8 @@ import transformers
 
 from .methods import METHODS
 from .modeling import pipeline_image_attribution as travelling
-from .modeling.classifier import Classifier
-from .modeling.modeling_explainer import ExplainerForImageClassification, as_classifier
+from .modeling.classifier import Classifier, as_classifier
+from .modeling.modeling_explainer import ExplainerForImageClassification
 from .modeling.perturbation import ExplainerError
 from .modeling.reading import whole_number
 

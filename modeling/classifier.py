@@ -177,8 +177,9 @@ def target_index(target, id2label: dict[int, str], num_labels: int) -> int:
         raise ExplainerError(
             f"unknown target {target!r}; nearest labels: {nearest}; or give an index below {num_labels}."
         )
+    target = target.item() if getattr(target, "ndim", None) == 0 else target
     try:
-        index = int(operator.index(target.item() if getattr(target, "ndim", None) == 0 else target))
+        index = int(operator.index(target))
         if isinstance(target, bool) or not 0 <= index < num_labels:
             raise TypeError
     except TypeError:

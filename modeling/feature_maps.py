@@ -8,7 +8,8 @@ stored in the explainer's config; `read_features` only follows that description.
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 
 import torch
@@ -20,6 +21,7 @@ from .perturbation import ExplainerError
 INTERPOLATING = {"vit", "deit", "vit_msn", "ijepa", "clip", "clip_vision_model", "siglip", "siglip_vision_model"}
 INTERPOLATING |= {"metaclip_2", "metaclip_2_vision_model"}
 # Output has the form of a picture classifier's, but no hidden state has a place in the picture.
+ONE_AT_A_TIME = threading.RLock()
 NOT_SPATIAL = {
     "imagegpt": "its tokens are colors",
     "perceiver": "its latents have no place in the picture",
@@ -146,23 +148,26 @@ def configured_size(config) -> tuple[int, int] | None:
 
 @contextmanager
 def unchanged(model: nn.Module):
-    """`model` in eval mode inside, exactly as it was after.
+    """`model` in eval mode inside, exactly as it was after; one thread at a time where that takes changing it.
 
     Swin shrinks `window_size` and `shift_size` of a layer, for good, when a picture is smaller than its window: a call
     with one picture size would change the logits of every later call with another.
     """
-    # A checkpointed layer recomputes only while its own flag says training; its children decide about dropout.
-    training = [m for m in model.modules() if m.training and not getattr(m, "gradient_checkpointing", False)]
-    windows = [(m, m.window_size, m.shift_size) for m in model.modules() if hasattr(m, "set_shift_and_window_size")]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
+    windowed = [m for m in model.modules() if hasattr(m, "set_shift_and_window_size")]
+    alters = windowed or any(m.training for m in model.modules())
+    with ONE_AT_A_TIME if alters and not torch.compiler.is_compiling() else nullcontext():
+        # A checkpointed layer recomputes only while its own flag says training; its children decide about dropout.
+        training = [m for m in model.modules() if m.training and not getattr(m, "gradient_checkpointing", False)]
+        windows = [(m, m.window_size, m.shift_size) for m in windowed]
         for module in training:
-            module.training = True
-        for module, window_size, shift_size in windows:
-            module.window_size, module.shift_size = window_size, shift_size
+            module.training = False
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
+            for module, window_size, shift_size in windows:
+                module.window_size, module.shift_size = window_size, shift_size
 
 
 def call(model: nn.Module, pixel_values: torch.Tensor, **kwargs):

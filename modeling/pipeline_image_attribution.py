@@ -64,9 +64,10 @@ class ImageAttributionPipeline(Pipeline):
         classifier = model.require_classifier()
         if image_processor is not None and image_processor is not classifier.image_processor:
             classifier = Classifier(classifier.model, image_processor)
-            if model.pixel_space is not None and not classifier.pixel_space.is_close(model.pixel_space):
+            space = classifier.pixel_space
+            if space is not None and model.pixel_space is not None and not space.is_close(model.pixel_space):
                 raise ExplainerError(
-                    f"this image processor writes colors as {classifier.pixel_space}, but the explainer was made for "
+                    f"this image processor writes colors as {space}, but the explainer was made for "
                     f"{model.pixel_space}; leave image_processor out."
                 )
         if classifier.image_processor is None:

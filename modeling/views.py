@@ -12,12 +12,9 @@ import torch
 from .perturbation import ExplainerError, PixelSpace
 
 # Anchors of a perceptually uniform color map from black over purple and orange to pale yellow.
-COLORS = np.float32(
-    [
-        *[(0, 0, 4), (31, 12, 72), (85, 15, 109), (136, 34, 106), (186, 54, 85)],
-        *[(227, 89, 51), (249, 140, 10), (249, 201, 50), (252, 255, 164)],
-    ]
-)
+DARK = [(0, 0, 4), (31, 12, 72), (85, 15, 109), (136, 34, 106), (186, 54, 85)]
+BRIGHT = [(227, 89, 51), (249, 140, 10), (249, 201, 50), (252, 255, 164)]
+COLORS = np.array(DARK + BRIGHT, dtype=np.float32)
 LEAN = 1 / 16
 
 

@@ -63,6 +63,7 @@ def test_targets_of_other_integer_types():
         (5, "from 0 to 4"),
         (-1, "from 0 to 4"),
         (True, "is no class"),
+        (torch.tensor(True), "is no class"),
         (1.5, "is no class"),
         (None, "is no class"),
         (torch.tensor([1, 2]), "is no class"),

@@ -15,7 +15,7 @@ PROCESSORS = {
     "vit": lambda: T.ViTImageProcessorPil(size=SIZE),
     "mobilevit": lambda: T.MobileViTImageProcessorPil(size={"shortest_edge": 64}, crop_size=SIZE),  # BGR
     "efficientnet": lambda: T.EfficientNetImageProcessorPil(size=SIZE, include_top=True),  # divides by std twice
-    "efficientnet offset": lambda: T.EfficientNetImageProcessorPil(size=SIZE, rescale_offset=True, rescale_factor=2 / 255),
+    "offset": lambda: T.EfficientNetImageProcessorPil(size=SIZE, rescale_offset=True, rescale_factor=2 / 255),
     "not rescaled": lambda: T.ViTImageProcessorPil(size=SIZE, do_rescale=False, do_normalize=False),
     "clip": lambda: T.CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size=SIZE),
     "levit": lambda: T.LevitImageProcessorPil(size={"shortest_edge": 56}, crop_size=SIZE),
@@ -58,7 +58,7 @@ def test_the_same_picture_perturbed_is_the_same_picture_in_every_space(reference
     """Through ViT's, MobileViT's and EfficientNet's processors, perturbed, back: one and the same RGB picture."""
     mask = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(1)) > 0.5
     seen = []
-    for name in ("vit", "mobilevit", "efficientnet", "efficientnet offset", "not rescaled"):
+    for name in ("vit", "mobilevit", "efficientnet", "offset", "not rescaled"):
         image_processor = PROCESSORS[name]()
         space, pixel_values = PixelSpace.from_image_processor(image_processor), as_input(image_processor)
         other = reference_image(pixel_values, space, reference, torch.Generator().manual_seed(2))

@@ -1,0 +1,27 @@
+"""A checkpoint of every release, made by `checkpoints/make.py` then, loads in this version and gives the same maps."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import hf_explain
+from hf_explain import ExplainerForImageClassification
+
+FOLDERS = sorted(p.parent for p in Path(__file__).parent.glob("checkpoints/*/*/config.json"))
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: f"{p.parent.name}-{p.name}")
+def test_old_checkpoint(folder):
+    explainer, info = ExplainerForImageClassification.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    expected = load_file(folder / "expected.safetensors")
+    with torch.no_grad():
+        output = explainer(expected["pixel_values"], targets=torch.tensor([[0, 3], [4, 1]]))
+    assert torch.allclose(output.logits, expected["logits"], atol=1e-5)
+    assert torch.allclose(output.attributions, expected["attributions"], atol=1e-5)
+
+
+def test_this_version_has_one():
+    assert hf_explain.__version__ in {p.parent.name for p in FOLDERS}
