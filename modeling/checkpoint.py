@@ -127,10 +127,11 @@ def decide_inclusion(explainer, asked: bool | None) -> bool:
 @contextmanager
 def config_to_save(explainer, save_directory, include: bool):
     """The config as the file must have it: models saved inside have no folder of this machine, and their dtype now."""
-    config, changes = explainer.config, {}
+    config = explainer.config
+    changes: dict[str, str | bool | None] = {}
     if include:
         names = [f"{role}_name_or_path" for role in ("classifier", "backbone")]
-        changes = {name: None for name in names if is_local(getattr(config, name))}
+        changes.update({name: None for name in names if is_local(getattr(config, name))})
         changes["classifier_dtype"] = str(explainer.classifier.dtype).removeprefix("torch.")
     if explainer.classifier is not None:
         changes["classifier_included"] = include

@@ -8,7 +8,7 @@ import os
 
 import torch
 from torch import nn
-from transformers import AutoImageProcessor, AutoModelForImageClassification
+from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
 from transformers.utils import logging
 from transformers.utils.hub import resolve_revision
 
@@ -31,7 +31,7 @@ class Classifier(nn.Module):
         image_processor: its processor. Without one, pictures cannot be read and colors have no meaning.
     """
 
-    def __init__(self, model: nn.Module, image_processor=None):
+    def __init__(self, model: PreTrainedModel, image_processor=None):
         super().__init__()
         kind, config = type(model).__name__, getattr(model, "config", None)
         if config is None or getattr(model, "main_input_name", "pixel_values") != "pixel_values":

@@ -75,7 +75,7 @@ class RankingExplainerConfig(ExplainerConfig):
     Args:
         hidden_size: channels of the decoder at stride 16 and coarser, and of a class embedding.
         pixel_size: channels at full resolution. Strides between have hidden_size / 2, / 4, ..., at least pixel_size.
-        num_blocks: residual blocks per resolution from stride 8 on; finer ones have one.
+        num_blocks: residual blocks at stride 16; every other resolution has one.
     """
 
     model_type = "hf_explainer_ranking"
@@ -97,7 +97,7 @@ class RankingExplainerConfig(ExplainerConfig):
 RANKING_PRESETS = {
     "tiny": {"hidden_size": 24, "pixel_size": 4, "num_blocks": 1},
     "small": {"hidden_size": 160, "pixel_size": 8, "num_blocks": 2},
-    "base": {"hidden_size": 448, "pixel_size": 16, "num_blocks": 3},
+    "base": {"hidden_size": 480, "pixel_size": 16, "num_blocks": 3},
 }
 
 ExplainerConfig.register_for_auto_class()

@@ -54,7 +54,7 @@ class PixelDecoder(nn.Module):
         channels: of each map.
         strides: of each map, in pixels.
         hidden_size, pixel_size: width at stride 16 and coarser, and at stride 1.
-        num_blocks: residual blocks per resolution down to stride 8; finer ones have one.
+        num_blocks: residual blocks at stride 16; every other resolution has one.
     """
 
     def __init__(self, channels: list[int], strides: list[float], hidden_size: int, pixel_size: int, num_blocks: int):
@@ -72,11 +72,10 @@ class PixelDecoder(nn.Module):
             nn.Conv2d(3 if e == 0 else width[e - 1], width[e], 3, stride=1 if e == 0 else 2, padding=1)
             for e in self.pixel_levels
         )
-        self.pixel_norms = nn.ModuleList(group_norm(width[e]) for e in self.pixel_levels)
         self.down = nn.ModuleList(nn.Conv2d(width[e + 1], width[e], 1) for e in self.levels[1:])
         self.blocks = nn.ModuleList(
-            # pixels are many: one convolution there costs as much as four at stride 8
-            nn.Sequential(*[Block(width[e], 2 if e >= 2 else 1) for _ in range(num_blocks if e >= 3 else 1)])
+            # Depth where it is cheap: one convolution at the pixels costs as much as two at stride 8.
+            nn.Sequential(*[Block(width[e], 2 if e >= 2 else 1) for _ in range(num_blocks if e == 4 else 1)])
             for e in self.levels
         )
         self.norms = nn.ModuleList(group_norm(width[e]) for e in self.levels)
@@ -85,8 +84,8 @@ class PixelDecoder(nn.Module):
         height, width = pixel_values.shape[-2:]
         sides: dict[int, list[torch.Tensor]] = {}  # level -> what enters there besides the coarser features
         seen = pixel_values
-        for level, conv, norm in zip(self.pixel_levels, self.pixels, self.pixel_norms, strict=True):
-            seen = F.relu(norm(conv(seen)))
+        for level, conv in zip(self.pixel_levels, self.pixels, strict=True):
+            seen = F.relu(conv(seen))
             sides[level] = [seen]
         for level, read, state in zip(self.map_levels, self.read, maps, strict=True):
             sides.setdefault(level, []).append(read(state))

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from .perturbation import ExplainerError
 
@@ -21,7 +22,6 @@ from .perturbation import ExplainerError
 INTERPOLATING = {"vit", "deit", "vit_msn", "ijepa", "clip", "clip_vision_model", "siglip", "siglip_vision_model"}
 INTERPOLATING |= {"metaclip_2", "metaclip_2_vision_model"}
 # Output has the form of a picture classifier's, but no hidden state has a place in the picture.
-ONE_AT_A_TIME = threading.RLock()
 NOT_SPATIAL = {
     "imagegpt": "its tokens are colors",
     "perceiver": "its latents have no place in the picture",
@@ -29,6 +29,7 @@ NOT_SPATIAL = {
     "shieldgemma2": "it is a language model",
     "vit_mae": "it hides and shuffles patches at random",
 }
+ONE_AT_A_TIME = threading.RLock()  # threads that call a model which a call alters
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,10 @@ def describe(output, index, size, config) -> FeatureMap:
     if state.ndim == 3:
         prefix, h, w = infer_grid(state.shape[1], height, width, patch, admissible_prefixes(config))
         # The patch itself where it made the grid: 64 / 4 = 16 would miscount patches of 14 at another size.
-        exact = patch and (h, w) == (height // patch[0], width // patch[1])
-        return FeatureMap(index, state.shape[2], patch if exact else (height / h, width / w), "tokens", prefix)
+        stride = (height / h, width / w)
+        if patch and (h, w) == (height // patch[0], width // patch[1]):
+            stride = (float(patch[0]), float(patch[1]))
+        return FeatureMap(index, state.shape[2], stride, "tokens", prefix)
     raise ExplainerError(f"hidden state {index} has {state.ndim} dimensions, but a map has 3 (tokens) or 4")
 
 
@@ -170,7 +173,7 @@ def unchanged(model: nn.Module):
                 module.window_size, module.shift_size = window_size, shift_size
 
 
-def call(model: nn.Module, pixel_values: torch.Tensor, **kwargs):
+def call(model: PreTrainedModel, pixel_values: torch.Tensor, **kwargs):
     """The model's output for pictures of any size it allows, leaving no trace on it."""
     config = model.config
     size = tuple(pixel_values.shape[-2:])
@@ -192,7 +195,7 @@ def call(model: nn.Module, pixel_values: torch.Tensor, **kwargs):
             ) from error
 
 
-def read_features(model: nn.Module, pixel_values: torch.Tensor, features: list[FeatureMap]):
+def read_features(model: PreTrainedModel, pixel_values: torch.Tensor, features: list[FeatureMap]):
     """(output, maps): the maps `features` describe, each (B, C, h, w), from one forward."""
     wanted = [f.index for f in features]
     output = call(model, pixel_values, output_hidden_states=wanted)  # most families keep only these in memory
@@ -203,7 +206,7 @@ def read_features(model: nn.Module, pixel_values: torch.Tensor, features: list[F
 
 
 @torch.no_grad()
-def probe(model: nn.Module, size: tuple[int, int]) -> tuple[torch.Tensor | None, list[FeatureMap]]:
+def probe(model: PreTrainedModel, size: tuple[int, int]) -> tuple[torch.Tensor | None, list[FeatureMap]]:
     """(logits or None, one `FeatureMap` per hidden state) of a vision model, from a blank picture of `size`."""
     name, config = type(model).__name__, model.config
     if config.model_type in NOT_SPATIAL:

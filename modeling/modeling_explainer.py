@@ -48,9 +48,9 @@ class ExplainerOutput(ModelOutput):
     targets: the classes explained, (B,) or (B, T).
     """
 
-    attributions: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    targets: torch.LongTensor | None = None
+    attributions: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    targets: torch.Tensor | None = None
 
 
 class ExplainerForImageClassification(PreTrainedModel):
@@ -71,7 +71,7 @@ class ExplainerForImageClassification(PreTrainedModel):
     def __init__(self, config: ExplainerConfig):
         super().__init__(config)
         self.classifier: Classifier | None = None  # attached after the head's weights are loaded
-        self.backbone: nn.Module | None = None
+        self.backbone: PreTrainedModel | None = None
         self.pixel_space = PixelSpace(**config.pixel_space) if config.pixel_space else None
         self._maps: list[FeatureMap] = config.read_maps()
 
@@ -136,7 +136,7 @@ class ExplainerForImageClassification(PreTrainedModel):
             )
         return cls.presets[preset] | options
 
-    def attach(self, classifier: Classifier, backbone: nn.Module | None = None):
+    def attach(self, classifier: Classifier, backbone: PreTrainedModel | None = None):
         """Joins the frozen classifier (and second backbone) to the head; their weights are never saved with it."""
         if classifier.num_labels != self.config.num_labels:
             raise ExplainerError(
@@ -196,9 +196,9 @@ class ExplainerForImageClassification(PreTrainedModel):
             output, maps = read_features(classifier.model, pixel_values, self._maps)
             return classifier.check_logits(getattr(output, "logits", None)), maps
         logits = classifier.check_logits(getattr(call(classifier.model, pixel_values), "logits", None))
-        space = PixelSpace(**self.config.backbone_pixel_space)
-        theirs = space.from_rgb(self.pixel_space.to_rgb(pixel_values)).to(self.backbone.dtype)
-        return logits, read_features(self.backbone, theirs, self._maps)[1]
+        ours, theirs = (PixelSpace(**s) for s in (self.config.pixel_space, self.config.backbone_pixel_space))
+        as_theirs = theirs.from_rgb(ours.to_rgb(pixel_values)).to(self.backbone.dtype)
+        return logits, read_features(self.backbone, as_theirs, self._maps)[1]
 
     def read_targets(self, targets, logits: torch.Tensor) -> torch.Tensor:
         """`targets` of a call as (B,) or (B, T)."""

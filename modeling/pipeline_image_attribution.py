@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import threading
 from collections.abc import Iterable
 
 import numpy as np
@@ -46,13 +45,6 @@ class ImageAttributionPipeline(Pipeline):
         self.classifier = self.read_classifier(model, image_processor)
         super().__init__(model=model, image_processor=self.classifier.image_processor, **kwargs)
         self._views: dict[tuple, object] = {}
-        self._one_at_a_time = threading.Lock()  # a forward may alter the model for its duration (Swin's windows)
-
-    def __getstate__(self):  # a lock can be neither copied nor sent to a process
-        return {k: v for k, v in self.__dict__.items() if k != "_one_at_a_time"}
-
-    def __setstate__(self, state):
-        self.__dict__ = state | {"_one_at_a_time": threading.Lock()}
 
     def read_classifier(self, model, image_processor) -> Classifier:
         """The classifier of `model`, with a processor."""
@@ -200,8 +192,7 @@ class ImageAttributionPipeline(Pipeline):
                 most = max(len(wanted[i]) for i in at)
                 chosen = torch.tensor([wanted[i] + wanted[i][-1:] * (most - len(wanted[i])) for i in at])
             values = torch.cat([items[i]["pixel_values"] for i in at])
-            with self._one_at_a_time:
-                outputs = self.forward({"pixel_values": values}, targets=chosen, **forward)
+            outputs = self.forward({"pixel_values": values}, targets=chosen, **forward)
             for row, i in enumerate(at):
                 keep = slice(None) if wanted is None else slice(len(wanted[i]))
                 one = {

@@ -60,7 +60,7 @@ def check_fingerprint(model: nn.Module, expected: dict[str, str] | None, role: s
 
 def is_local(name: str | None) -> bool:
     """Whether a reference is a folder of this machine, which nobody else has."""
-    return bool(name) and (os.path.isabs(name) or os.path.isdir(name))
+    return name is not None and (os.path.isabs(name) or os.path.isdir(name))
 
 
 def check_reference(name: str, role: str, from_hub: bool) -> None:
