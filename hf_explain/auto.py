@@ -29,7 +29,11 @@ def register() -> None:
             auto.register(explainer.config_class, explainer, exist_ok=True)
     if "image-attribution" not in PIPELINE_REGISTRY.supported_tasks:
         PIPELINE_REGISTRY.register_pipeline(
-            "image-attribution", pipeline_class=ImageAttributionPipeline, pt_model=auto_classes(), type="image"
+            "image-attribution",
+            pipeline_class=ImageAttributionPipeline,
+            pt_model=auto_classes(),
+            type="image",
+            default=PIPELINE_REGISTRY.supported_tasks["image-classification"]["default"],  # needs method=
         )
         # Pipeline.save_pretrained would read it and write this class, which cannot travel, into config.json.
         del ImageAttributionPipeline._registered_impl

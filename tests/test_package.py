@@ -84,6 +84,18 @@ def test_registration_is_idempotent(capsys):
     assert "already registered" not in capsys.readouterr().err
 
 
+def test_the_default_model_is_that_of_image_classification():
+    """No explainer has been published: without a model it is a plain classifier's pixels that are explained."""
+    from transformers.pipelines import PIPELINE_REGISTRY
+    from transformers.pipelines.base import get_default_model_and_revision
+
+    tasks = PIPELINE_REGISTRY.supported_tasks
+    ours, theirs = (
+        get_default_model_and_revision(tasks[t], None) for t in ("image-attribution", "image-classification")
+    )
+    assert ours == theirs and ours[0] == "google/vit-base-patch16-224"
+
+
 def test_version_is_written_once():
     said = subprocess.run([sys.executable, "setup.py", "--version"], cwd=ROOT, capture_output=True, text=True)
     assert said.stdout.split()[-1] == hf_explain.__version__
