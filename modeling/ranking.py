@@ -80,7 +80,7 @@ def gumbel_sinkhorn(
         if iterations is None:
             iterations = 30 if kappa <= 30 else min(300, math.ceil(kappa))
         gumbel = None
-        if noise:
+        if generator is not None and noise:
             gumbel = draw_gumbel((batch, count, count), generator, scores).mul_(noise)
         permutation = Sinkhorn.apply(scores, gumbel, tau, iterations)
         error = float((permutation.detach().sum(1) - 1).abs().max())
