@@ -25,10 +25,10 @@ class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
         1,
     )
 
-    def read_classifier(self, model, image_processor) -> Classifier:
+    def _read_classifier(self, model, image_processor) -> Classifier:
         if isinstance(model, ExplainerForImageClassification):
-            return super().read_classifier(model, image_processor)
-        trained = getattr(model.config, "architectures", None) or []
+            return super()._read_classifier(model, image_processor)
+        trained = getattr(getattr(model, "config", None), "architectures", None) or []
         if trained and all(hasattr(transformers, a) and "ImageClassification" not in a for a in trained):
             raise ExplainerError(
                 f"{name_of(model)} was saved as {', '.join(trained)}, which has no trained image classification head; "
@@ -50,41 +50,44 @@ class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
                 )
             forward["method"] = find_method(method)
         if seed is not None:
+            if explainer:
+                raise ExplainerError(
+                    f"seed={seed!r:.60} was given, but a learned explainer draws nothing; leave it out."
+                )
             forward["seed"] = whole_number("seed", seed, 0)
         return pre, forward, post
 
-    def refuse_options(self, other: dict) -> None:
+    def _refuse_options(self, other: dict) -> None:
         if other:
             name = next(iter(other))
             raise ExplainerError(f"unknown argument {name}={other[name]!r:.60}; this pipeline has {OPTIONS}.")
 
-    def __call__(self, inputs, **kwargs):
-        chosen = kwargs.get("method") is not None or "method" in self._forward_params
+    def __call__(
+        self, inputs, *, target=None, top_k=None, method=None, seed=None, output_size=None, batch_size=None,
+        num_workers=None, **kwargs,
+    ):  # fmt: skip
+        """See the class; `method` and `seed` may be given here or to `pipeline(...)`."""
+        chosen = method is not None or "method" in self._forward_params
         if not chosen and not isinstance(self.model, ExplainerForImageClassification):
             raise ExplainerError(
                 f"{type(self.model).__name__} is a plain classifier, so a method is needed; give method= one of "
                 f"{', '.join(METHODS)}, or a learned explainer as model."
             )
-        return super().__call__(inputs, **kwargs)
-
-    def get_inference_context(self):
-        if isinstance(self.model, ExplainerForImageClassification):
-            return torch.no_grad
-        return torch.enable_grad
+        given = {"target": target, "top_k": top_k, "output_size": output_size, "method": method, "seed": seed}
+        return super().__call__(inputs, batch_size=batch_size, num_workers=num_workers, **given, **kwargs)
 
     def _forward(self, model_inputs, targets=None, top_k=1, method=None, seed=0):
         if method is None:
             return super()._forward(model_inputs, targets=targets, top_k=top_k)
         pixel_values = model_inputs["pixel_values"]
-        with torch.no_grad():
-            logits = self.classifier(pixel_values)
+        logits = self.classifier(pixel_values)
         if targets is None:
             targets = logits.topk(min(top_k, logits.shape[1])).indices
         targets = targets.to(logits.device)
-        maps = [self.attribute(method, pixel_values, column, seed) for column in targets.T]
-        return {"maps": torch.stack(maps, dim=1), "logits": logits, "targets": targets}
+        maps = [self._attribute(method, pixel_values, column, seed) for column in targets.T]
+        return {"maps": torch.stack(maps, dim=1), "logits": logits, "targets": targets, "signed": True}
 
-    def attribute(self, method, pixel_values, targets, seed):
+    def _attribute(self, method, pixel_values, targets, seed):
         """(B, H, W); a picture's random numbers do not depend on what else is in the batch."""
         if "seed" not in inspect.signature(method).parameters:
             return method(self.classifier, pixel_values, targets)

@@ -6,10 +6,10 @@ import os
 from contextlib import contextmanager
 
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from transformers.utils import logging
 
-from .classifier import Classifier, load_image_processor
+from .classifier import Classifier, as_classifier, load_image_processor
 from .perturbation import ExplainerError
 from .reference import (
     check_fingerprint,
@@ -17,7 +17,9 @@ from .reference import (
     is_local,
     load_backbone,
     load_classifier,
+    name_of,
     require_safetensors,
+    vision_tower,
 )
 
 logger = logging.get_logger(__name__)
@@ -37,6 +39,17 @@ def find_class(base, name, hub: dict, kwargs: dict):
             "RankingExplainerForImageClassification.from_classifier(...)."
         )
     return actual
+
+
+def require_own_config(cls, name, hub: dict, kwargs: dict) -> None:
+    """Refuses a checkpoint of another kind, whose config would be read as if it were ours."""
+    values, _ = PreTrainedConfig.get_config_dict(name, subfolder=kwargs.get("subfolder") or "", **hub)
+    found, own = values.get("model_type"), cls.config_class.model_type
+    if found != own:
+        raise ExplainerError(
+            f"{name} holds a {found!r} model, not a {cls.__name__}; load an explainer with "
+            "ExplainerForImageClassification.from_pretrained(...), or make one with from_classifier(...)."
+        )
 
 
 def take_attention(kwargs: dict) -> str | None:
@@ -82,28 +95,35 @@ def load_head(load, name, args, hub: dict, kwargs: dict):
 
 def attach_referenced(explainer, name, subfolder, hub, classifier, backbone, dtype, attention) -> None:
     """Loads the frozen models a checkpoint refers to, or verifies the given ones, and joins them to the head."""
-    config, loading = explainer.config, {"dtype": getattr(torch, explainer.config.classifier_dtype)}
-    if attention:
-        loading["attn_implementation"] = attention
+    config, loading = explainer.config, {"attn_implementation": attention} if attention else {}
+    dtypes = {role: getattr(torch, getattr(config, f"{role}_dtype")) for role in ("classifier", "backbone")}
+    cast = {"dtype": getattr(torch, dtype) if isinstance(dtype, str) else dtype} if dtype not in (None, "auto") else {}
+    device = explainer.device
     processor = None
     if name is not None and not isinstance(classifier, Classifier):
         processor = load_image_processor(name, subfolder=subfolder, trust_remote_code=False, **hub)
     if classifier is None:
         if not config.classifier_included and not config.classifier_name_or_path:
             raise ExplainerError(f"{name} names no classifier; give the one it was made for with classifier=.")
-        classifier = load_classifier(config, name, subfolder, hub, processor, loading)
-    else:
-        classifier = classifier if isinstance(classifier, Classifier) else Classifier(classifier, processor)
-        kind = type(classifier.model).__name__
-        check_fingerprint(classifier.model, config.classifier_fingerprint, "classifier", kind)
+        classifier = load_classifier(config, name, subfolder, hub, processor, loading | {"dtype": dtypes["classifier"]})
+    elif isinstance(classifier, (str, os.PathLike)):
+        where = {k: v for k, v in hub.items() if k != "revision"} | {"trust_remote_code": False}
+        classifier = as_classifier(classifier, processor, where | loading | {"dtype": dtypes["classifier"]})
+        check_fingerprint(classifier.model, config.classifier_fingerprint, "classifier", classifier.name_or_path)
+    else:  # a model of the user's stays where and as it is; the head goes there
+        classifier = as_classifier(classifier, None if isinstance(classifier, Classifier) else processor)
+        check_fingerprint(classifier.model, config.classifier_fingerprint, "classifier", name_of(classifier.model))
+        device = classifier.device
+        explainer.to(device)
+    if not config.backbone_fingerprint and backbone is not None:
+        raise ExplainerError(f"backbone= was given, but {name} reads its classifier only; leave backbone out.")
     if config.backbone_fingerprint and backbone is None:
-        backbone = load_backbone(config, name, subfolder, hub, loading)
-    elif config.backbone_fingerprint:
-        check_fingerprint(backbone, config.backbone_fingerprint, "backbone", type(backbone).__name__)
-    target = {"device": explainer.device}
-    if isinstance(dtype, torch.dtype) or (isinstance(dtype, str) and dtype != "auto"):
-        target["dtype"] = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
-    explainer.attach(classifier.to(**target), backbone.to(**target) if backbone is not None else None)
+        backbone = load_backbone(config, name, subfolder, hub, loading | {"dtype": dtypes["backbone"]})
+        backbone = backbone.to(device=device, **cast)
+    elif backbone is not None:
+        backbone = vision_tower(backbone)
+        check_fingerprint(backbone, config.backbone_fingerprint, "backbone", name_of(backbone))
+    explainer.join(classifier.to(device=device, **cast) if classifier.loaded else classifier, backbone)
 
 
 def decide_inclusion(explainer, asked: bool | None) -> bool:
@@ -111,7 +131,10 @@ def decide_inclusion(explainer, asked: bool | None) -> bool:
     config = explainer.config
     if explainer.classifier is None:
         if asked:
-            raise ExplainerError("include_classifier=True, but this explainer was loaded without its classifier.")
+            raise ExplainerError(
+                "include_classifier=True, but this explainer was loaded without its classifier; load it with "
+                "load_classifier=True."
+            )
         return False
     named = config.classifier_name_or_path and (explainer.backbone is None or config.backbone_name_or_path)
     if asked is False and not named:
@@ -133,6 +156,8 @@ def config_to_save(explainer, save_directory, include: bool):
         names = [f"{role}_name_or_path" for role in ("classifier", "backbone")]
         changes.update({name: None for name in names if is_local(getattr(config, name))})
         changes["classifier_dtype"] = str(explainer.classifier.dtype).removeprefix("torch.")
+        if explainer.backbone is not None:
+            changes["backbone_dtype"] = str(explainer.backbone.dtype).removeprefix("torch.")
     if explainer.classifier is not None:
         changes["classifier_included"] = include
     elif config.classifier_included and not os.path.isdir(os.path.join(save_directory, "classifier")):

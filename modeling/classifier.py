@@ -6,9 +6,10 @@ import difflib
 import operator
 import os
 
+import numpy as np
 import torch
 from torch import nn
-from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
 from transformers.utils import logging
 from transformers.utils.hub import resolve_revision
 
@@ -56,16 +57,15 @@ class Classifier(nn.Module):
         name = getattr(model, "name_or_path", None) or None
         self.name_or_path: str | None = os.path.abspath(name) if name and os.path.isdir(name) else name
         self.revision: str | None = None
+        self.loaded = False  # by name, so that it is what the name says
 
     @classmethod
     def from_pretrained(cls, name, image_processor=None, **kwargs) -> Classifier:
         """The frozen classifier `name` (Hub id or folder) with its image processor; usual loading arguments."""
         local = os.path.isdir(name)
-        hub = {k: kwargs.pop(k) for k in HUB_ARGUMENTS if k in kwargs}
+        hub = pin(name, {k: kwargs.pop(k) for k in HUB_ARGUMENTS if k in kwargs})
         subfolder = kwargs.pop("subfolder", "")
-        if not local:
-            asked = {k: hub[k] for k in ("token", "local_files_only", "cache_dir") if k in hub}
-            hub["revision"] = resolve_revision(str(name), hub.get("revision"), **asked)
+        require_classifier_config(name, subfolder, hub, kwargs)
         model, info = AutoModelForImageClassification.from_pretrained(
             name, output_loading_info=True, subfolder=subfolder, **hub, **kwargs
         )
@@ -78,7 +78,7 @@ class Classifier(nn.Module):
             trust = {k: kwargs[k] for k in ("trust_remote_code",) if k in kwargs}
             image_processor = load_image_processor(name, subfolder=subfolder, **hub, **trust)
         classifier = cls(model, image_processor).freeze()
-        classifier.name_or_path = os.path.abspath(name) if local else str(name)
+        classifier.loaded, classifier.name_or_path = True, os.path.abspath(name) if local else str(name)
         revision = hub.get("revision")
         classifier.revision = None if local else (getattr(revision, "resolved", None) or revision)
         return classifier
@@ -125,14 +125,14 @@ class Classifier(nn.Module):
 
     @property
     def id2label(self) -> dict[int, str]:
-        return self.config.id2label or {}
+        return {int(index): str(label) for index, label in (self.config.id2label or {}).items()}
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of what the image processor returns for a square picture."""
         if self.image_processor is None:
             return configured_size(self.config) or (224, 224)
-        blank = torch.zeros(256, 256, 3, dtype=torch.uint8).numpy()
+        blank = np.zeros((256, 256, 3), np.uint8)
         shape = torch.as_tensor(self.image_processor(images=blank, return_tensors="pt")["pixel_values"]).shape
         return shape[-2], shape[-1]
 
@@ -169,7 +169,7 @@ def target_index(target, id2label: dict[int, str], num_labels: int) -> int:
         exact = [i for i, label in id2label.items() if label == target]
         found = exact or [i for i, label in id2label.items() if target in map(str.strip, label.split(","))]
         if len(found) == 1:
-            return found[0]
+            return target_index(found[0], id2label, num_labels)
         if found:
             several = ", ".join(f"{i} ({id2label[i]!r})" for i in found[:8])
             raise ExplainerError(f"target {target!r} names {len(found)} classes, {several}; give one of these indices.")
@@ -195,6 +195,55 @@ def nearest_labels(target: str, id2label: dict[int, str]) -> str:
     return ", ".join(repr(label) for label in dict.fromkeys(names[c] for c in close))
 
 
+def read_targets(targets, logits: torch.Tensor) -> torch.Tensor:
+    """Classes of a call as (B,) or (B, T) on the logits' device: None is the prediction, one integer serves all."""
+    batch, labels = logits.shape
+    if targets is None:
+        return logits.argmax(-1)
+    expected = f"give None, one integer, {batch} of them, or ({batch}, T) for several per image"
+    try:
+        found = torch.as_tensor(targets, device=logits.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ExplainerError(f"targets {targets!r:.80} are no classes; {expected}.") from None
+    if torch.compiler.is_compiling():
+        return found.expand(batch) if found.ndim == 0 else found
+    if found.is_floating_point() or found.dtype == torch.bool:
+        raise ExplainerError(f"targets of type {found.dtype} are no classes; {expected}.")
+    found = found.long().expand(batch) if found.ndim == 0 else found.long()
+    if found.ndim not in (1, 2) or len(found) != batch or not found.numel():
+        raise ExplainerError(f"targets of shape {tuple(found.shape)} for {batch} images; {expected}.")
+    outside = found[(found < 0) | (found >= labels)]
+    if len(outside):
+        raise ExplainerError(f"target {int(outside[0])} is no class; give integers from 0 to {labels - 1}.")
+    return found
+
+
+# ---- finding one ----
+
+
+def pin(name, hub: dict) -> dict:
+    """`hub` with the revision resolved to one commit, so that everything is read from one state of the repository."""
+    if os.path.isdir(name):
+        return hub
+    if os.path.isabs(name) or str(name).startswith(("./", "../", "~")):
+        raise ExplainerError(f"there is no folder {str(name)!r}; give one that exists, or a Hub id.")
+    asked = {k: hub[k] for k in ("token", "local_files_only", "cache_dir") if k in hub}
+    return hub | {"revision": resolve_revision(str(name), hub.get("revision"), **asked)}
+
+
+def require_classifier_config(name, subfolder: str, hub: dict, loading: dict) -> None:
+    """Refuses what `AutoModelForImageClassification` would refuse with the names of all its classes."""
+    trust = {k: loading[k] for k in ("trust_remote_code",) if k in loading}
+    config = loading.get("config") or AutoConfig.from_pretrained(name, subfolder=subfolder, **hub, **trust)
+    known = type(config) in AutoModelForImageClassification._model_mapping
+    if not known and "AutoModelForImageClassification" not in (getattr(config, "auto_map", None) or {}):
+        explained = " (of an explainer, explainer.classifier)" if "explainer" in config.model_type else ""
+        raise ExplainerError(
+            f"{name} holds a {config.model_type!r} model, which classifies no pictures; give an image "
+            f"classifier{explained}."
+        )
+
+
 def load_image_processor(name, **kwargs):
     """The image processor saved with a model; None where there is none."""
     if not kwargs.get("subfolder"):
@@ -208,14 +257,26 @@ def load_image_processor(name, **kwargs):
 
 def as_classifier(classifier, image_processor=None, loading: dict | None = None) -> Classifier:
     """A `Classifier` of a Hub id, a folder, a model or a `Classifier`."""
-    if isinstance(classifier, Classifier):
-        return classifier
     if isinstance(classifier, (str, os.PathLike)):
         return Classifier.from_pretrained(os.fspath(classifier), image_processor, **(loading or {}))
+    if loading:
+        raise ExplainerError(
+            f"{', '.join(loading)} was given with a {type(classifier).__name__} that is loaded already; load it that "
+            "way, or give its Hub id or folder."
+        )
+    if isinstance(getattr(classifier, "classifier", None), Classifier):
+        raise ExplainerError(f"{type(classifier).__name__} is an explainer; give its classifier, explainer.classifier.")
+    if isinstance(classifier, Classifier):
+        if image_processor is None or image_processor is classifier.image_processor:
+            return classifier
+        again = Classifier(classifier.model, image_processor)
+        again.name_or_path, again.revision, again.loaded = (
+            classifier.name_or_path,
+            classifier.revision,
+            classifier.loaded,
+        )
+        return again
     name = getattr(classifier, "name_or_path", None)
     if image_processor is None and name:
         image_processor = load_image_processor(name)
-    found = Classifier(classifier, image_processor)
-    if name and not os.path.isdir(name):  # a model object no longer knows which commit it is of; the fingerprint does
-        found.revision = getattr(resolve_revision(name), "resolved", None)
-    return found
+    return Classifier(classifier, image_processor)

@@ -20,11 +20,12 @@ class ExplainerConfig(PreTrainedConfig):
         classifier_included: the classifier is in the folder `classifier/` of this checkpoint.
         backbone_name_or_path, backbone_revision, backbone_fingerprint: of a second frozen model whose hidden states are
             read instead of the classifier's; with classifier_included it is in `backbone/`.
-        backbone_pixel_space: how the backbone's own processor writes colors.
+        backbone_dtype, backbone_pixel_space: its dtype, and how its own processor writes colors.
         pixel_space: how the classifier's processor writes colors (`PixelSpace`), None if unknown.
         image_size: height and width the explainer was probed at.
         feature_maps: the hidden states that are read, one `FeatureMap` each.
         class_conditional: False for an explainer of the prediction only.
+        trained_steps: optimizer steps the head has seen; at 0 its maps mean nothing, and the pipeline says so.
     """
 
     model_type = "hf_explainer"
@@ -40,6 +41,7 @@ class ExplainerConfig(PreTrainedConfig):
     backbone_name_or_path: str | None = None
     backbone_revision: str | None = None
     backbone_fingerprint: dict | None = None
+    backbone_dtype: str = "float32"
     backbone_pixel_space: dict | None = None
     # pictures and hidden states
     pixel_space: dict | None = None
@@ -47,6 +49,7 @@ class ExplainerConfig(PreTrainedConfig):
     feature_maps: list | None = None
     # what it explains
     class_conditional: bool = True
+    trained_steps: int = 0
 
     def __post_init__(self, **kwargs):
         if self.format_version > FORMAT_VERSION:
@@ -85,11 +88,11 @@ class RankingExplainerConfig(ExplainerConfig):
     num_blocks: int = 2
 
     def __post_init__(self, **kwargs):
-        if self.hidden_size % 8 or self.pixel_size % 4 or self.pixel_size < 4 or self.num_blocks < 1:
-            raise ExplainerError(
-                f"hidden_size={self.hidden_size}, pixel_size={self.pixel_size}, num_blocks={self.num_blocks}; give a "
-                "multiple of 8, a multiple of 4, and at least 1."
-            )
+        for name, multiple in (("hidden_size", 8), ("pixel_size", 4), ("num_blocks", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1 or value % multiple:
+                what = f"positive multiple of {multiple}" if multiple > 1 else "integer of at least 1"
+                raise ExplainerError(f"{name}={value!r}; give a{'n' if multiple == 1 else ''} {what}.")
         super().__post_init__(**kwargs)
 
 

@@ -220,8 +220,8 @@ def probe(model: PreTrainedModel, size: tuple[int, int]) -> tuple[torch.Tensor |
         output = call(model, blank, output_hidden_states=True)
     except (TypeError, ValueError) as error:
         raise ExplainerError(
-            f"{name} cannot be called with a picture and output_hidden_states=True ({error}); give an image classifier "
-            "of transformers (AutoModelForImageClassification)."
+            f"{name} cannot be called with a picture and output_hidden_states=True ({str(error).splitlines()[0]}); "
+            "give an image classifier of transformers (AutoModelForImageClassification)."
         ) from error
     states = getattr(output, "hidden_states", None)
     if not states:

@@ -43,9 +43,9 @@ def model_card(explainer, repo_id: str, included: bool) -> str:
     shown = ", ".join(labels[:8]) + (f", ... ({len(labels)} classes)" if len(labels) > 8 else "")
     parameters = sum(p.numel() for n, p in explainer.named_parameters() if not n.startswith(("classifier", "backbone")))
     which = "any class" if config.class_conditional else "the predicted class only"
+    trained = "" if config.trained_steps else "**This explainer has not been trained: its maps mean nothing.** "
     return f"""---
 library_name: transformers
-pipeline_tag: image-classification
 tags:
 - image-attribution
 - hf-explain
@@ -74,7 +74,7 @@ Without hf-explain, the model alone: `AutoModel.from_pretrained("{repo_id}", tru
 
 ## Faithfulness
 
-Not measured yet: no number is given here, so do not rely on these maps before measuring deletion and insertion.
+{trained}Not measured yet: no number is given here. Do not rely on these maps before measuring deletion and insertion.
 
 ## Limits
 

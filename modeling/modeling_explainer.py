@@ -27,15 +27,16 @@ from .checkpoint import (
     find_class,
     load_head,
     refuse_local_reference,
+    require_own_config,
     save_frozen,
     take_attention,
 )
-from .classifier import HUB_ARGUMENTS, Classifier, as_classifier
+from .classifier import HUB_ARGUMENTS, Classifier, as_classifier, pin, read_targets
 from .configuration_explainer import ExplainerConfig
 from .feature_maps import FeatureMap, call, choose_features, probe, read_features
 from .model_card import card_to_push
 from .perturbation import ExplainerError, PixelSpace
-from .reference import describe_classifier, load_backbone_source, pin
+from .reference import check_fingerprint, describe_classifier, load_backbone_source, name_of
 
 logger = logging.get_logger(__name__)
 
@@ -93,20 +94,23 @@ class ExplainerForImageClassification(PreTrainedModel):
             seed: of the head's initial weights.
         """
         loading = {k: options.pop(k) for k in (*HUB_ARGUMENTS, "dtype", "attn_implementation") if k in options}
+        hub = {k: loading[k] for k in HUB_ARGUMENTS if k in loading}
         head = cls.head_options(preset, options)
+        given = isinstance(classifier, (str, os.PathLike))
+        token = {} if given else {k: loading.pop(k) for k in ("token", "cache_dir", "local_files_only") if k in loading}
         classifier = as_classifier(classifier, image_processor, loading)
-        trainable = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
-        if trainable or classifier.model.training:
-            logger.warning(f"{type(classifier.model).__name__}: froze {trainable:,} parameters and set eval mode.")
-        classifier.freeze()
         size, space, labels = classifier.size, classifier.pixel_space, dict(classifier.id2label)
+        if space is None:
+            kind = type(classifier.model).__name__
+            logger.warning(
+                f"no image processor was found for {kind}; the pipeline will need one: give image_processor=."
+            )
         if backbone is None:
-            features, reference = classifier.probe(size), describe_classifier(classifier)
+            features, reference = classifier.probe(size), describe_classifier(classifier, token)
         else:
             classifier.check_blank()
-            hub = {k: v for k, v in loading.items() if k in HUB_ARGUMENTS}
             backbone, description = load_backbone_source(backbone, hub, space)
-            features, reference = probe(backbone, size)[1], describe_classifier(classifier) | description
+            features, reference = probe(backbone, size)[1], describe_classifier(classifier, token) | description
         config = cls.config_class(
             **reference,
             **head,
@@ -117,10 +121,10 @@ class ExplainerForImageClassification(PreTrainedModel):
             image_size=list(size),
             feature_maps=[f.to_dict() for f in choose_features(features)],
         )
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):  # the head is initialized on the CPU
+            torch.default_generator.manual_seed(seed)
             explainer = cls(config)
-        return explainer.to(classifier.device).attach(classifier, backbone).eval()
+        return explainer.join(classifier, backbone).to(classifier.device).eval()
 
     @classmethod
     def head_options(cls, preset: str, options: dict) -> dict:
@@ -137,7 +141,19 @@ class ExplainerForImageClassification(PreTrainedModel):
         return cls.presets[preset] | options
 
     def attach(self, classifier: Classifier, backbone: PreTrainedModel | None = None):
-        """Joins the frozen classifier (and second backbone) to the head; their weights are never saved with it."""
+        """Joins the classifier (and second backbone) the head was made for, after checking their weights."""
+        check_fingerprint(classifier.model, self.config.classifier_fingerprint, "classifier", name_of(classifier.model))
+        if bool(self.config.backbone_fingerprint) != (backbone is not None):
+            needs = "reads a second model" if self.config.backbone_fingerprint else "reads the classifier only"
+            raise ExplainerError(
+                f"this {type(self).__name__} {needs}; {'give' if backbone is None else 'omit'} backbone=."
+            )
+        if backbone is not None:
+            check_fingerprint(backbone, self.config.backbone_fingerprint, "backbone", name_of(backbone))
+        return self.join(classifier, backbone)
+
+    def join(self, classifier: Classifier, backbone: PreTrainedModel | None = None):
+        """Freezes the models, says so, and makes them part of this one; their weights are never saved with the head."""
         if classifier.num_labels != self.config.num_labels:
             raise ExplainerError(
                 f"{type(classifier.model).__name__} has {classifier.num_labels} classes, but this explainer was made "
@@ -150,6 +166,10 @@ class ExplainerForImageClassification(PreTrainedModel):
                 f"the image processor writes colors as {classifier.pixel_space}, but this explainer was made for "
                 f"{self.pixel_space}; give the image processor it was made with."
             )
+        for model in (classifier.model, backbone):
+            trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) if model is not None else 0
+            if trainable or (model is not None and model.training):
+                logger.warning(f"{type(model).__name__}: froze {trainable:,} parameters and set eval mode.")
         self.classifier = classifier.freeze()
         self.backbone = backbone.requires_grad_(False).eval() if backbone is not None else None
         frozen = {"classifier": self.classifier, "backbone": self.backbone}
@@ -166,16 +186,27 @@ class ExplainerForImageClassification(PreTrainedModel):
         Without targets, `top_k=T` explains the T most probable classes.
         """
         self.require_classifier()
-        if not torch.compiler.is_compiling() and (pixel_values.ndim != 4 or pixel_values.shape[1] != 3):
+        shape = tuple(getattr(pixel_values, "shape", ()))
+        if not torch.compiler.is_compiling() and (
+            not isinstance(pixel_values, torch.Tensor) or shape[1:2] != (3,) or len(shape) != 4
+        ):
             raise ExplainerError(
-                f"pixel_values have the shape {tuple(pixel_values.shape)}, but (batch, 3, height, width) is needed; "
-                "give what the classifier's image processor returns."
+                f"pixel_values are a {type(pixel_values).__name__} of shape {shape}, but a tensor (batch, 3, height, "
+                "width) is needed; give what the classifier's image processor returns."
             )
+        if targets is not None and top_k is not None:
+            raise ExplainerError(f"targets and top_k={top_k} were both given; give the classes, or how many.")
         with torch.set_grad_enabled(torch.is_grad_enabled() and pixel_values.requires_grad):
             logits, maps = self.read(pixel_values)
         if targets is None and top_k is not None:
             targets = logits.topk(min(top_k, logits.shape[1])).indices
-        targets = self.read_targets(targets, logits)
+        targets = read_targets(targets, logits)
+        prediction = logits.argmax(-1)
+        if not self.config.class_conditional and not (targets.view(len(targets), -1) == prediction[:, None]).all():
+            raise ExplainerError(
+                f"{type(self).__name__} explains the prediction only ({prediction.tolist()}), but was asked for "
+                f"{targets.tolist()}; leave targets out."
+            )
         columns = targets if targets.ndim == 2 else targets[:, None]
         dtype = next(p.dtype for p in self.parameters() if p.is_floating_point())
         attributions = self.attribute(pixel_values.to(dtype), [m.to(dtype) for m in maps], columns).float()
@@ -199,31 +230,6 @@ class ExplainerForImageClassification(PreTrainedModel):
         ours, theirs = (PixelSpace(**s) for s in (self.config.pixel_space, self.config.backbone_pixel_space))
         as_theirs = theirs.from_rgb(ours.to_rgb(pixel_values)).to(self.backbone.dtype)
         return logits, read_features(self.backbone, as_theirs, self._maps)[1]
-
-    def read_targets(self, targets, logits: torch.Tensor) -> torch.Tensor:
-        """`targets` of a call as (B,) or (B, T)."""
-        batch, labels = logits.shape
-        if targets is None:
-            return logits.argmax(-1)
-        if isinstance(targets, int):
-            targets = torch.full((batch,), targets)
-        targets = torch.as_tensor(targets, device=logits.device)
-        if torch.compiler.is_compiling():
-            return targets
-        if targets.is_floating_point() or targets.ndim not in (1, 2) or len(targets) != batch:
-            raise ExplainerError(
-                f"targets of shape {tuple(targets.shape)} and type {targets.dtype} for {batch} images; give None, one "
-                f"integer, integers ({batch},), or ({batch}, T) for several per image."
-            )
-        if targets.numel() == 0 or int(targets.min()) < 0 or int(targets.max()) >= labels:
-            raise ExplainerError(f"targets {targets.tolist()} hold no class or one outside 0 to {labels - 1}.")
-        prediction = logits.argmax(-1)
-        if not self.config.class_conditional and not (targets.view(batch, -1) == prediction[:, None]).all():
-            raise ExplainerError(
-                f"{type(self).__name__} explains the prediction only ({prediction.tolist()}), but was asked for "
-                f"{targets.tolist()}; leave targets out."
-            )
-        return targets
 
     def require_classifier(self) -> Classifier:
         if self.classifier is None:
@@ -288,6 +294,8 @@ class ExplainerForImageClassification(PreTrainedModel):
             actual, given = find_class(cls, name, hub, kwargs), {"output_loading_info": want_info}
             given |= {"classifier": classifier, "backbone": backbone, "load_classifier": load_classifier}
             return actual.from_pretrained(name, *args, **given, **kwargs)
+        if name is not None and kwargs.get("config") is None:
+            require_own_config(cls, name, hub, kwargs)
         asked = take_attention(kwargs)
         explainer, info = load_head(super().from_pretrained, name, args, hub, kwargs)
         if load_classifier or classifier is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -45,8 +46,11 @@ class PixelSpace:
     def from_image_processor(cls, image_processor) -> PixelSpace:
         """The pixel space of any processor, found by showing it pictures of one color and reading what it wrote."""
 
+        if isinstance(image_processor, type):
+            raise ExplainerError(f"image_processor is the class {image_processor.__name__}; give an instance of it.")
+
         def write(red, green, blue):
-            picture = torch.tensor([red, green, blue], dtype=torch.uint8).expand(64, 64, 3).contiguous().numpy()
+            picture = np.full((64, 64, 3), (red, green, blue), np.uint8)
             values = torch.as_tensor(image_processor(images=picture, return_tensors="pt")["pixel_values"]).double()
             if values.ndim != 4 or values.shape[1] != 3:
                 raise ExplainerError(
@@ -73,12 +77,13 @@ class PixelSpace:
 
     def from_rgb(self, rgb: torch.Tensor) -> torch.Tensor:
         """Pixel values of RGB in [0, 1]: (..., 3, H, W) -> (..., 3, H, W)."""
+        rgb = floating(rgb)
         gain, offset = (rgb.new_tensor(v).view(3, 1, 1) for v in (self.gain, self.offset))
         return rgb[..., list(self.order), :, :] * gain + offset
 
     def to_rgb(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """RGB in [0, 1] of pixel values: (..., 3, H, W) -> (..., 3, H, W). Not clamped."""
-        pixel_values = pixel_values if pixel_values.is_floating_point() else pixel_values.float()
+        pixel_values = floating(pixel_values)
         gain, offset = (pixel_values.new_tensor(v).view(3, 1, 1) for v in (self.gain, self.offset))
         back = [self.order.index(c) for c in range(3)]
         return ((pixel_values - offset) / gain)[..., back, :, :]
@@ -91,6 +96,11 @@ class PixelSpace:
 
     def to_dict(self) -> dict:
         return {key: list(value) for key, value in asdict(self).items()}
+
+
+def floating(values: torch.Tensor) -> torch.Tensor:
+    """As they are, or float32 of the uint8 that a processor without rescaling gives."""
+    return values if values.is_floating_point() else values.float()
 
 
 # ---- references: what a removed pixel is replaced by, all in pixel_values' space, broadcastable to it ----
@@ -145,6 +155,7 @@ def reference_image(
     >>> reference_image(torch.rand(2, 3, 8, 8), PixelSpace(), 0.5).shape
     torch.Size([2, 3, 8, 8])
     """
+    pixel_values = floating(pixel_values)
     if isinstance(reference, torch.Tensor):
         try:
             return reference.to(pixel_values).expand_as(pixel_values)
@@ -173,13 +184,13 @@ def reference_image(
 def rank_pixels(attributions: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """Position of each pixel in the order of falling importance, 0 = most important: (B, H, W) -> int64 (B, H, W).
 
-    Ties keep reading order; with a generator they are broken at random.
+    Ties keep reading order; with a generator they are broken at random. NaN, where a model never looked, comes last.
 
     >>> import torch
     >>> rank_pixels(torch.tensor([[[0.1, 0.9], [0.5, 0.5]]])).tolist()
     [[[3, 0], [1, 2]]]
     """
-    flat = attributions.flatten(1)  # (B, P)
+    flat = attributions.flatten(1).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)  # (B, P)
     start = torch.arange(flat.shape[1], device=flat.device).expand_as(flat)
     if generator is not None:
         start = torch.rand(flat.shape, generator=generator, device=generator.device).to(flat.device).argsort(1)
@@ -202,7 +213,7 @@ def top_mask(rank: torch.Tensor, share: float) -> torch.Tensor:
 
 def blend(pixel_values: torch.Tensor, mask: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """`pixel_values` (B, 3, H, W) with `reference` where `mask` (B, H, W), bool or in [0, 1], is set."""
-    mask = mask[:, None]
+    mask, pixel_values, reference = mask[:, None], floating(pixel_values), floating(reference)
     if mask.dtype == torch.bool:
         return torch.where(mask, reference, pixel_values)
     return torch.lerp(pixel_values, reference.to(pixel_values), mask.to(pixel_values))

@@ -30,6 +30,8 @@ def open_picture(source) -> PIL.Image.Image:
         return from_array(source)
     if isinstance(source, (str, os.PathLike)):
         return from_name(os.fspath(source))
+    if callable(getattr(source, "read", None)):  # an open file
+        return read(source, f"the open {type(source).__name__}")
     if isinstance(source, (bytes, bytearray)):
         return read(io.BytesIO(source), f"a byte string of length {len(source)}")
     raise ExplainerError(f"a {type(source).__name__} is no picture; give {KINDS}.")
@@ -78,6 +80,8 @@ def read(file, name: str) -> PIL.Image.Image:
 
 
 def to_rgb(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
+    if 0 in image.size:
+        raise ExplainerError(f"{name} is {image.width} x {image.height} pixels; give one that has some.")
     sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
     try:
         image = PIL.ImageOps.exif_transpose(image)

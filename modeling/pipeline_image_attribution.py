@@ -12,12 +12,15 @@ import PIL.Image
 import torch
 from transformers import AutoModel, AutoModelForImageClassification, Pipeline
 from transformers.dynamic_module_utils import custom_object_save
+from transformers.utils import logging
 
 from .classifier import Classifier
 from .modeling_explainer import ExplainerForImageClassification
 from .perturbation import ExplainerError
 from .reading import is_single, is_sized, pictures_of, read_batches, read_picture, several, targets_of, whole_number
-from .views import find_view, overlay, paste
+from .views import View, find_view, overlay, paste
+
+logger = logging.get_logger(__name__)
 
 OPTIONS = "target, top_k, output_size, batch_size, num_workers"
 
@@ -34,19 +37,24 @@ class ImageAttributionPipeline(Pipeline):
         top_k: explain this many of the most probable classes, if no target is given.
         output_size: "image", or "model" for the map as the model's input sees it.
 
-    Each dict holds `label`, `score` (probability), `attribution` (float32; NaN where the model never looked), `heatmap`
-    (PIL image) and `box` (left, top, right, bottom of what the model saw).
+        batch_size: pictures per forward.
+        num_workers: processes that read pictures; an iterator is read by this one.
+
+    Each dict holds `label` and `index` of the class, `score` (probability), `attribution` (float32; NaN where the model
+    never looked), `heatmap` (PIL image) and `box` (left, top, right, bottom of what the model saw).
     """
 
     _load_processor = _load_feature_extractor = _load_tokenizer = False
     _load_image_processor = None  # optional here: an explainer and a classifier can tell theirs
 
     def __init__(self, model, image_processor=None, **kwargs):
-        self.classifier = self.read_classifier(model, image_processor)
+        self.classifier = self._read_classifier(model, image_processor)
         super().__init__(model=model, image_processor=self.classifier.image_processor, **kwargs)
-        self._views: dict[tuple, object] = {}
+        self._views: dict[tuple, View] = {}
+        if isinstance(model, ExplainerForImageClassification) and not model.config.trained_steps:
+            logger.warning("this explainer has not been trained (config.trained_steps is 0), so its maps mean nothing.")
 
-    def read_classifier(self, model, image_processor) -> Classifier:
+    def _read_classifier(self, model, image_processor) -> Classifier:
         """The classifier of `model`, with a processor."""
         if not isinstance(model, ExplainerForImageClassification):
             raise ExplainerError(
@@ -69,7 +77,7 @@ class ImageAttributionPipeline(Pipeline):
     # ---- options ----
 
     def _sanitize_parameters(self, target=None, top_k=None, output_size=None, **other):
-        self.refuse_options(other)
+        self._refuse_options(other)
         if output_size not in (None, "image", "model"):
             raise ExplainerError(f'output_size={output_size!r}; choose "image" or "model".')
         if target is not None and top_k is not None:
@@ -82,7 +90,7 @@ class ImageAttributionPipeline(Pipeline):
             forward["top_k"] = whole_number("top_k", top_k, 1)
         return {}, forward, {} if output_size is None else {"output_size": output_size}
 
-    def refuse_options(self, other: dict) -> None:
+    def _refuse_options(self, other: dict) -> None:
         if not other:
             return
         name = next(iter(other))
@@ -114,46 +122,51 @@ class ImageAttributionPipeline(Pipeline):
         scores = self.classifier.scores(logits)
         width, height = picture.size
         if output_size == "image":
-            view = self.find_view(height, width, tuple(maps.shape[-2:]))
+            view = self._find_view(height, width, tuple(maps.shape[-2:]))
             box = view.box
         else:
             height, width = maps.shape[-2:]
-            picture, view, box = self.model_picture(model_outputs["pixel_values"]), None, (0, 0, width, height)
+            picture, view, box = self._model_picture(model_outputs["pixel_values"]), None, (0, 0, width, height)
         return [
             {
                 "label": self.classifier.id2label.get(target, str(target)),
+                "index": target,
                 "score": float(scores[target]),
                 "attribution": paste(one, view, height, width) if view else one.numpy().copy(),
-                "heatmap": overlay(picture, one, view),
+                "heatmap": overlay(picture, one, view, signed=model_outputs.get("signed", False)),
                 "box": box,
             }
             for one, target in zip(maps, model_outputs["targets"].tolist(), strict=True)
         ]
 
-    def find_view(self, height: int, width: int, size: tuple[int, int]):
+    def _find_view(self, height: int, width: int, size: tuple[int, int]):
         key = (height, width, size)
-        if key not in self._views:
+        view = self._views.get(key)
+        if view is None:
             if len(self._views) > 1000:
                 self._views.clear()
-            self._views[key] = find_view(self.image_processor, self.classifier.pixel_space, height, width, size)
-        return self._views[key]
+            view = find_view(self.image_processor, self.classifier.pixel_space, height, width, size)
+            self._views[key] = view
+        return view
 
-    def model_picture(self, pixel_values) -> PIL.Image.Image:
+    def _model_picture(self, pixel_values) -> PIL.Image.Image:
         rgb = self.classifier.pixel_space.to_rgb(pixel_values.float().cpu()).clamp(0, 1)
         return PIL.Image.fromarray((rgb.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
 
     # ---- many pictures ----
 
-    def __call__(self, inputs, *, num_workers=None, batch_size=None, **kwargs):
-        """See the class. `batch_size` pictures per forward; `num_workers` processes that read pictures."""
-        _, forward, post = self._sanitize_parameters(**kwargs)
+    def __call__(
+        self, inputs, *, target=None, top_k=None, output_size=None, batch_size=None, num_workers=None, **kwargs
+    ):
+        """See the class."""
+        _, forward, post = self._sanitize_parameters(target=target, top_k=top_k, output_size=output_size, **kwargs)
         replaced = ("target", "top_k") if forward.keys() & {"target", "top_k"} else ()
         forward = {k: v for k, v in self._forward_params.items() if k not in replaced} | forward
         post = self._postprocess_params | post
         target = forward.pop("target", None)
         if is_single(inputs):
             targets = None if target is None else [several(target, self.classifier)]
-            return self.explain([self.preprocess(inputs)], targets, forward, post)[0]
+            return self._explain([self.preprocess(inputs)], targets, forward, post)[0]
         batch_size = whole_number("batch_size", self._batch_size if batch_size is None else batch_size, 1)
         num_workers = whole_number("num_workers", self._num_workers if num_workers is None else num_workers, 0)
         pictures = pictures_of(inputs)
@@ -161,12 +174,12 @@ class ImageAttributionPipeline(Pipeline):
         if count == 0:
             raise ExplainerError("an empty list of pictures was given; give at least one picture.")
         targets = targets_of(target, count, self.classifier)
-        results = self.stream(
+        results = self._stream(
             read_batches(pictures, self.image_processor, batch_size, num_workers), targets, forward, post
         )
         return list(results) if isinstance(inputs, (list, tuple)) else results
 
-    def stream(self, batches, targets, forward, post):
+    def _stream(self, batches, targets, forward, post):
         """Results in order, as the pictures come."""
         count = 0
         for items in batches:
@@ -175,13 +188,13 @@ class ImageAttributionPipeline(Pipeline):
             if wanted is not None and len(wanted) < len(items):
                 few = count - len(items) + len(wanted)
                 raise ExplainerError(f"{few} targets for {count} images or more; give one target per image.")
-            yield from self.explain(items, wanted, forward, post)
+            yield from self._explain(items, wanted, forward, post)
         if isinstance(targets, Iterable) and not isinstance(targets, itertools.repeat):
             left = sum(1 for _ in targets)
             if left:
                 raise ExplainerError(f"{count + left} targets for {count} images; give one target per image.")
 
-    def explain(self, items: list[dict], wanted: list[list[int]] | None, forward: dict, post: dict) -> list:
+    def _explain(self, items: list[dict], wanted: list[list[int]] | None, forward: dict, post: dict) -> list:
         """Results of read pictures: group them by size, forward, bring back to the picture."""
         results: list = [None] * len(items)
         sizes = [item["pixel_values"].shape for item in items]
@@ -201,6 +214,7 @@ class ImageAttributionPipeline(Pipeline):
                     "maps": outputs["maps"][row][keep],
                     "targets": outputs["targets"][row][keep],
                     "logits": outputs["logits"][row],
+                    "signed": outputs.get("signed", False),
                 }
                 results[i] = self.postprocess(one, **post)
         return results
@@ -217,7 +231,7 @@ class ImageAttributionPipeline(Pipeline):
         before = config.__dict__.pop("custom_pipelines", None)  # of the branch it was loaded from
         try:
             if remote_code:  # only this class travels, not the one that hf_explain registers
-                self.require_explainer()
+                self._require_explainer()
                 names = [c.__name__ for c in auto_classes()]
                 impl = f"{ImageAttributionPipeline.__module__.split('.')[-1]}.{ImageAttributionPipeline.__name__}"
                 config.custom_pipelines = {
@@ -234,12 +248,11 @@ class ImageAttributionPipeline(Pipeline):
 
     def push_to_hub(self, repo_id: str, remote_code: bool = False, **kwargs):
         """Pushes the explainer; with `remote_code=True` with this pipeline's code, best with revision="remote-code"."""
-        self.require_explainer()
-        if remote_code:
-            kwargs["save"] = functools.partial(self.save_pretrained, remote_code=True)
-        return self.model.push_to_hub(repo_id, **kwargs)
+        self._require_explainer()
+        save = functools.partial(self.save_pretrained, remote_code=remote_code)
+        return self.model.push_to_hub(repo_id, save=save, **kwargs)
 
-    def require_explainer(self) -> None:
+    def _require_explainer(self) -> None:
         if not isinstance(self.model, ExplainerForImageClassification):
             raise ExplainerError(
                 f"{type(self.model).__name__} is a plain classifier; use its own save_pretrained(...) or "

@@ -19,6 +19,8 @@ SINGLE = (str, bytes, bytearray, Mapping, np.ndarray, torch.Tensor, PIL.Image.Im
 
 
 def is_single(inputs) -> bool:
+    if callable(getattr(inputs, "read", None)):  # an open file, which also iterates over lines
+        return True
     return isinstance(inputs, SINGLE) or not (isinstance(inputs, Iterable) or hasattr(inputs, "__getitem__"))
 
 
@@ -123,6 +125,8 @@ def targets_of(target, count: int | None, classifier: Classifier):
 def several(target, classifier: Classifier) -> list[int]:
     """The class indices of one picture's target or list of targets."""
     targets = as_list(target) if is_list(target) else [target]
+    if any(is_list(t) for t in targets):
+        raise ExplainerError(f"target {target!r:.60} is nested too deep; for one picture give a flat list of classes.")
     if not targets:
         raise ExplainerError("an empty list of targets was given; give at least one class, or leave target out.")
     return [classifier.target_index(t.item() if getattr(t, "ndim", None) == 0 else t) for t in targets]

@@ -10,10 +10,13 @@ import re
 import torch
 from torch import nn
 from transformers import AutoModel
-from transformers.utils.hub import cached_file, has_file, resolve_revision
+from transformers.utils import logging
+from transformers.utils.hub import cached_file, has_file
 
-from .classifier import Classifier, load_image_processor
+from .classifier import Classifier, load_image_processor, pin
 from .perturbation import ExplainerError, PixelSpace
+
+logger = logging.get_logger(__name__)
 
 FLOAT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -38,7 +41,7 @@ def fingerprint(model: nn.Module) -> dict[str, str]:
     def together(dtype):
         return hashlib.sha256(b"".join(sorted(digest(t, dtype) for t in tensors))).hexdigest()[:32]
 
-    lower = FLOAT_DTYPES if native == torch.float32 else (native,)
+    lower = (native,) if native in (torch.float16, torch.bfloat16) else FLOAT_DTYPES
     return {str(dtype).removeprefix("torch."): together(dtype) for dtype in lower}
 
 
@@ -58,6 +61,10 @@ def check_fingerprint(model: nn.Module, expected: dict[str, str] | None, role: s
         )
 
 
+def name_of(model) -> str:
+    return getattr(model, "name_or_path", None) or type(model).__name__
+
+
 def is_local(name: str | None) -> bool:
     """Whether a reference is a folder of this machine, which nobody else has."""
     return name is not None and (os.path.isabs(name) or os.path.isdir(name))
@@ -74,14 +81,6 @@ def check_reference(name: str, role: str, from_hub: bool) -> None:
             f"this explainer comes from the Hub but refers to the {role} {name!r}, a path on its author's machine; "
             f"give the model with {role}=, or ask the author to push with include_classifier=True."
         )
-
-
-def pin(name, hub: dict) -> dict:
-    """`hub` with the revision resolved to one commit, so that everything is read from one state of the repository."""
-    if os.path.isdir(name):
-        return hub
-    asked = {k: hub[k] for k in ("token", "local_files_only", "cache_dir") if k in hub}
-    return hub | {"revision": resolve_revision(str(name), hub.get("revision"), **asked)}
 
 
 def require_safetensors(name, subfolder: str, hub: dict) -> None:
@@ -133,6 +132,8 @@ def refer(config, role: str, name, subfolder: str, hub: dict) -> tuple[str, dict
         return str(name), hub | {"subfolder": posixpath.join(subfolder, role), "trust_remote_code": False}
     where = getattr(config, f"{role}_name_or_path")
     check_reference(where, role, from_hub=name is not None and not os.path.isdir(name))
+    if os.path.isabs(where) and not os.path.isdir(where):
+        raise not_loadable(role, where, {}, OSError("there is no such folder"))
     return where, elsewhere(hub, getattr(config, f"{role}_revision")) | {"trust_remote_code": False}
 
 
@@ -161,37 +162,66 @@ def vision_tower(model: nn.Module) -> nn.Module:
     return model if model.main_input_name == "pixel_values" else getattr(model, "vision_model", model)
 
 
-def describe_classifier(classifier: Classifier) -> dict:
+def describe_classifier(classifier: Classifier, hub: dict) -> dict:
     """What an explainer's config says of its classifier."""
+    dtype, own = classifier.dtype, fingerprint(classifier.model)
+    name, revision = classifier.name_or_path, classifier.revision
+    if name and not classifier.loaded:
+        load = lambda: Classifier.from_pretrained(name, classifier.image_processor, dtype=dtype, **hub)  # noqa: E731
+        there = same_weights(load, lambda loaded: loaded.model, own, name)
+        name, revision = (there.name_or_path, there.revision) if there else (None, None)
     return {
-        "classifier_name_or_path": classifier.name_or_path,
-        "classifier_revision": classifier.revision,
-        "classifier_fingerprint": fingerprint(classifier.model),
-        "classifier_dtype": str(classifier.dtype).removeprefix("torch."),
+        "classifier_name_or_path": name,
+        "classifier_revision": revision,
+        "classifier_fingerprint": own,
+        "classifier_dtype": str(dtype).removeprefix("torch."),
     }
+
+
+def same_weights(load, model_of, own: dict, name: str):
+    """What `load` finds under a model object's name, if it still has the object's weights; says so if not.
+
+    The object may have been trained since, or be of another commit. A reference to other weights could never be loaded.
+    """
+    try:
+        there = load()
+        if fingerprint(model_of(there)) == own:
+            return there
+        why = "are not the ones of"
+    except Exception as error:
+        logger.info(f"{name} could not be loaded: {error}")
+        why = "could not be compared with"
+    logger.warning(f"the weights of this model {why} {name!r}, so they are saved with the explainer.")
+    return None
 
 
 def load_backbone_source(backbone, hub: dict, space: PixelSpace | None) -> tuple[nn.Module, dict]:
     """The model of what a user gives as `backbone=`, and what an explainer's config says of it."""
-    revision = None
-    if isinstance(backbone, tuple):
-        model, image_processor = vision_tower(backbone[0]), backbone[1]
-    elif isinstance(backbone, (str, os.PathLike)):
-        hub = pin(backbone, elsewhere(hub, None))
-        model = vision_tower(AutoModel.from_pretrained(backbone, **hub))
-        image_processor, revision = load_image_processor(backbone, **hub), hub.get("revision")
+    hub, revision, name = elsewhere(hub, None), None, None
+    if isinstance(backbone, (str, os.PathLike)):
+        name, hub = os.fspath(backbone), pin(backbone, hub)
+        model = vision_tower(AutoModel.from_pretrained(name, **hub))
+        image_processor, revision = load_image_processor(name, **hub), hub.get("revision")
     else:
-        name = getattr(backbone, "name_or_path", None)
-        model, image_processor = vision_tower(backbone), load_image_processor(name) if name else None
+        model, image_processor = backbone if isinstance(backbone, tuple) else (backbone, None)
+        model, name = vision_tower(model), getattr(model, "name_or_path", None) or None
+        if image_processor is None and name:
+            image_processor = load_image_processor(name)
     if image_processor is None or space is None:
         raise ExplainerError(
             f"{type(model).__name__} reads pictures in a pixel space of its own, so the image processors of classifier "
             "and backbone are both needed; give image_processor= and backbone=(model, image_processor)."
         )
-    name = os.fspath(backbone) if isinstance(backbone, (str, os.PathLike)) else getattr(model, "name_or_path", None)
+    own = fingerprint(model)
+    if name and not isinstance(backbone, (str, os.PathLike)):
+        hub = pin(name, hub) if not is_local(name) else hub
+        load = lambda: vision_tower(AutoModel.from_pretrained(name, dtype=model.dtype, **hub))  # noqa: E731
+        found = same_weights(load, lambda loaded: loaded, own, name)
+        name, revision = (name, hub.get("revision")) if found else (None, None)
     return model, {
-        "backbone_name_or_path": os.path.abspath(name) if name and os.path.isdir(name) else name or None,
+        "backbone_name_or_path": os.path.abspath(name) if name and os.path.isdir(name) else name,
         "backbone_revision": getattr(revision, "resolved", None) or revision,
-        "backbone_fingerprint": fingerprint(model),
+        "backbone_fingerprint": own,
+        "backbone_dtype": str(model.dtype).removeprefix("torch."),
         "backbone_pixel_space": PixelSpace.from_image_processor(image_processor).to_dict(),
     }

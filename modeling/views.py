@@ -152,14 +152,21 @@ def paste(attribution: torch.Tensor, view: View, height: int, width: int) -> np.
 
 
 def overlay(
-    picture: PIL.Image.Image, attribution: torch.Tensor, view: View | None = None, opacity: float = 0.5
+    picture: PIL.Image.Image,
+    attribution: torch.Tensor,
+    view: View | None = None,
+    opacity: float = 0.5,
+    signed: bool = False,
 ) -> PIL.Image.Image:
-    """The picture under its map: bright where it matters. Without a view, `picture` is what the model saw."""
+    """The picture under its map: bright where it matters. Without a view, `picture` is what the model saw.
+
+    `signed` says that zero means "no matter" and negative "against": both are dark then. Else only the order counts.
+    """
     if view is None:
         size = (0, 0, *picture.size)
         view = View(size, size, size)
     x0, y0, x1, y1 = view.cells
-    colored = fill_box(colorize(attribution[y0:y1, x0:x1].float().numpy()), view)
+    colored = fill_box(colorize(attribution[y0:y1, x0:x1].float().numpy(), signed), view)
     whole = colored.size == picture.size
     gray = (picture if whole else picture.crop(view.box)).convert("L").convert("RGB")
     blended = PIL.Image.blend(gray, colored, opacity)
@@ -170,11 +177,12 @@ def overlay(
     return result
 
 
-def colorize(values: np.ndarray) -> np.ndarray:
-    """Colors (h, w, 3) of a map, from its 1st to its 99th percentile; a constant map is all dark."""
+def colorize(values: np.ndarray, signed: bool = False) -> np.ndarray:
+    """Colors (h, w, 3) of a map, from its 1st percentile (if signed, from zero) to its 99th; a constant is dark."""
     low, high = np.percentile(values, (1, 99))
+    low = 0.0 if signed else low
     if high <= low:  # a few pixels stand out of a constant
-        low, high = values.min(), values.max()
+        low, high = (0.0 if signed else values.min()), values.max()
     scaled = ((values - low) / (high - low)).clip(0, 1) if high > low else np.zeros_like(values)
     at = scaled * (len(COLORS) - 1)
     below = at.astype(int).clip(0, len(COLORS) - 2)

@@ -244,7 +244,7 @@ CASES = {
     "wrong pixel values": (
         nothing,
         lambda f: ExplainerForImageClassification.from_pretrained(f)(torch.zeros(3, 64, 64)),
-        r"shape \(3, 64, 64\), but \(batch, 3, height, width\) is needed; give",
+        r"shape \(3, 64, 64\), but a tensor \(batch, 3, height, width\) is needed; give",
     ),
     "fixed size": (
         nothing,

@@ -19,7 +19,7 @@ import hf_explain
 from hf_explain import METHODS, ExplainerError
 from hf_explain.modeling import pipeline_image_attribution
 
-KEYS = {"label", "score", "attribution", "heatmap", "box"}
+KEYS = {"label", "index", "score", "attribution", "heatmap", "box"}
 TASK = "image-attribution"
 
 

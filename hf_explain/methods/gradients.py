@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import torch
 
-from ..modeling.classifier import Classifier
+from ..modeling.classifier import Classifier, read_targets
+from ..modeling.perturbation import ExplainerError
 
 
 def pixel_gradient(classifier: Classifier, pixel_values: torch.Tensor, targets=None) -> torch.Tensor:
     """d logit_target / d pixel_values, (B, 3, H, W); no gradient of a weight is computed or kept."""
-    with torch.enable_grad():
-        pixels = pixel_values.detach().to(classifier.dtype).requires_grad_(True)
+    with torch.inference_mode(False), torch.enable_grad():
+        pixels = pixel_values.detach().clone().to(classifier.dtype).requires_grad_(True)
         logits = classifier(pixels)
-        targets = (
-            logits.argmax(-1) if targets is None else torch.as_tensor(targets, device=logits.device).expand(len(logits))
-        )
+        if not isinstance(logits, torch.Tensor):
+            raise ExplainerError(
+                f"{type(classifier).__name__} returns no plain logits; give Classifier(model, image_processor)."
+            )
+        targets = read_targets(targets, logits).clone()
+        if targets.ndim != 1:
+            raise ExplainerError(f"targets of shape {tuple(targets.shape)}; a method explains one class per image.")
         chosen = logits.gather(1, targets[:, None]).sum()
         (gradient,) = torch.autograd.grad(chosen, pixels)
     return gradient.detach().float()
