@@ -23,7 +23,6 @@ core = [
     "pillow>=10.1",
     "safetensors>=0.8",
     "torch>=2.6",
-    "tqdm>=4.66.3",
     "transformers>=5.23",
 ]
 train = ["accelerate>=1.10", "datasets>=4.0"]

@@ -143,3 +143,43 @@ def test_the_fingerprint_does_not_move_with_integer_counters():
         if hasattr(module, "num_batches_tracked"):
             module.num_batches_tracked += 1
     assert fingerprint(model) == expected
+
+
+def test_a_float64_copy_is_the_same_classifier():
+    check_fingerprint(build("swin").double(), fingerprint(build("swin")), "classifier", "x")
+
+
+def test_unusual_labels():
+    model = build("swin")
+    model.config.id2label = {str(i): f"c{i}" for i in range(5)}
+    classifier = Classifier(model)
+    assert classifier.id2label == {i: f"c{i}" for i in range(5)} and classifier.target_index("c4") == 4
+    model.config.id2label = {i + 1: f"c{i}" for i in range(5)}
+    with pytest.raises(ExplainerError, match="target 5 is no class"):
+        classifier.target_index("c4")
+
+
+def test_other_models_are_refused_before_they_are_loaded(tmp_path):
+    from transformers import BertConfig, BertModel
+
+    from hf_explain import RankingExplainerForImageClassification
+
+    BertModel(BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)).save_pretrained(
+        tmp_path
+    )
+    with pytest.raises(ExplainerError, match="holds a 'bert' model, which classifies no pictures; give"):
+        Classifier.from_pretrained(str(tmp_path))
+    explainer = RankingExplainerForImageClassification.from_classifier(build("swin"), processor(64), preset="tiny")
+    explainer.save_pretrained(tmp_path / "x")
+    with pytest.raises(ExplainerError, match=r"of an explainer, explainer.classifier"):
+        Classifier.from_pretrained(str(tmp_path / "x"))
+    with pytest.raises(ExplainerError, match="is an explainer; give its classifier"):
+        RankingExplainerForImageClassification.from_classifier(explainer)
+    build("swin").save_pretrained(tmp_path / "swin")
+    with pytest.raises(ExplainerError, match="holds a 'swin' model, not a RankingExplainer"):
+        RankingExplainerForImageClassification.from_pretrained(tmp_path / "swin")
+
+
+def test_a_missing_folder_is_called_so():
+    with pytest.raises(ExplainerError, match="there is no folder '/no/such/thing'; give"):
+        Classifier.from_pretrained("/no/such/thing")

@@ -271,7 +271,3 @@ def test_one_sentence(name, folder):
     assert re.search(expected, sentence), sentence
     assert "\n" not in sentence and len(sentence) < 700 and sentence.endswith("."), sentence
     assert not isinstance(caught.value, (ValueError, OSError, TypeError, RuntimeError))  # which transformers swallows
-
-
-def test_there_are_more_than_twenty_cases():
-    assert len(CASES) >= 20

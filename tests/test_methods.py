@@ -4,7 +4,7 @@ import pytest
 import torch
 from families import build, pictures, processor
 
-from hf_explain import METHODS, Classifier
+from hf_explain import METHODS, Classifier, ExplainerError
 
 FAMILIES = ("vit", "swin", "convnext", "resnet", "dinov2")
 
@@ -72,3 +72,31 @@ def test_no_gradient_is_kept(name):
     x = pictures().requires_grad_(True)
     METHODS[name](Classifier(model, processor(64)), x)
     assert x.grad is None and all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_inference_mode(name):
+    classifier, x = Classifier(build("vit"), processor(64)), pictures()
+    expected = METHODS[name](classifier, x, 1)
+    with torch.inference_mode():
+        assert torch.allclose(METHODS[name](classifier, x, 1), expected, atol=1e-5 * expected.abs().max())
+
+
+@pytest.mark.parametrize(
+    "targets, message",
+    [
+        (7, "target 7 is no class; give integers from 0 to 4"),
+        ([1, 2, 3], r"shape \(3,\) for 2 images; give"),
+        ([1], r"shape \(1,\) for 2 images; give"),
+        ([[1, 2], [3, 4]], "explains one class per image"),
+        ("zebra", "are no classes; give"),
+    ],
+)
+def test_wrong_targets(targets, message):
+    with pytest.raises(ExplainerError, match=message):
+        METHODS["gradient"](Classifier(build("vit"), processor(64)), pictures(2), targets)
+
+
+def test_a_bare_model_is_refused():
+    with pytest.raises(ExplainerError, match=r"ViTForImageClassification returns no plain logits; give Classifier\("):
+        METHODS["gradient"](build("vit"), pictures(2))

@@ -191,3 +191,26 @@ def test_blending_commutes_with_the_normalization():
     rgb, other, mask = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8), torch.rand(1, 8, 8)
     one = space.from_rgb(blend(rgb, mask, other))
     assert torch.allclose(one, blend(space.from_rgb(rgb), mask, space.from_rgb(other)), atol=1e-5)
+
+
+@pytest.mark.parametrize("reference", [*REFERENCES, 0.5])
+def test_a_processor_that_writes_uint8(reference):
+    """Without rescaling pixel values are 0 to 255, of type uint8: references are the same colors, not all black."""
+    image_processor = PROCESSORS["not rescaled"]()
+    pixel_values = image_processor(images=picture(), return_tensors="pt")["pixel_values"]
+    assert pixel_values.dtype == torch.uint8
+    space = PixelSpace.from_image_processor(image_processor)
+    other = reference_image(pixel_values, space, reference, torch.Generator().manual_seed(2))
+    same = reference_image(pixel_values.float(), space, reference, torch.Generator().manual_seed(2))
+    assert torch.equal(other, same) and (reference == "black" or other.max() > 1)
+    assert torch.allclose(blend(pixel_values, torch.full((1, 64, 64), 0.5), other), (pixel_values + other) / 2)
+
+
+def test_what_was_never_seen_ranks_last():
+    maps = torch.tensor([[[0.1, float("nan")], [float("nan"), -5.0]]])
+    assert rank_pixels(maps).tolist() == [[[0, 2], [3, 1]]]
+
+
+def test_a_processor_class_is_no_processor():
+    with pytest.raises(ExplainerError, match="is the class ViTImageProcessorPil; give an instance"):
+        PixelSpace.from_image_processor(T.ViTImageProcessorPil)

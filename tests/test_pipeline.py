@@ -645,3 +645,38 @@ def test_remote_code_is_written_only_when_asked_for(tmp_path, explain, by_gradie
 
 def test_a_copy(explain):
     assert_same([copy.deepcopy(explain)(PICTURES[0])], [explain(PICTURES[0])])
+
+
+# ---- smaller doors ----
+
+
+def test_an_open_file_is_one_picture(explain, tmp_path):
+    PICTURES[0].save(tmp_path / "x.png")
+    with open(tmp_path / "x.png", "rb") as file:
+        assert_same([explain(file)], [explain(PICTURES[0])])
+
+
+def test_what_is_refused_at_smaller_doors(explain, explainer):
+    assert_refused(lambda: explain(PIL.Image.new("RGB", (0, 5))), "0 x 5", "give one")
+    assert_refused(lambda: explain(PICTURES[0], target=[["zebra", 0]]), "nested too deep", "flat list")
+    assert_refused(lambda: pipeline(TASK, model=explainer, seed=3), "seed=3", "leave it out")
+
+
+def test_the_signature_names_the_options(explain):
+    import inspect
+
+    named = set(inspect.signature(explain.__call__).parameters)
+    assert {"target", "top_k", "method", "seed", "output_size", "batch_size", "num_workers"} <= named
+    public = {name for name in vars(type(explain)) if not name.startswith("_")}
+    assert public <= {"preprocess", "postprocess", "save_pretrained", "push_to_hub"}
+
+
+def test_zero_has_one_color_in_signed_maps():
+    """Of a signed map only what speaks for the class is bright: zero and less are as dark in every map."""
+    from hf_explain.modeling.views import COLORS, colorize
+
+    for shift in (-1.0, -0.2):
+        values = np.linspace(shift, 1, 100, dtype=np.float32).reshape(10, 10)
+        assert (colorize(values, signed=True)[values <= 0] == COLORS[0]).all()
+        assert not (colorize(values)[values <= 0] == COLORS[0]).all()
+    assert (colorize(-np.ones((4, 4), np.float32), signed=True) == COLORS[0]).all()
