@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import operator
 import os
 
 import numpy as np
@@ -15,6 +13,7 @@ from transformers.utils.hub import resolve_revision
 
 from .feature_maps import FeatureMap, call, configured_size, probe
 from .perturbation import ExplainerError, PixelSpace
+from .targets import target_index
 
 logger = logging.get_logger(__name__)
 
@@ -162,60 +161,6 @@ class Classifier(nn.Module):
     def target_index(self, target) -> int:
         """The class index of a label, a unique synonym of one ("tabby" of "tabby, tabby cat"), or an index."""
         return target_index(target, self.id2label, self.num_labels)
-
-
-def target_index(target, id2label: dict[int, str], num_labels: int) -> int:
-    if isinstance(target, str):
-        exact = [i for i, label in id2label.items() if label == target]
-        found = exact or [i for i, label in id2label.items() if target in map(str.strip, label.split(","))]
-        if len(found) == 1:
-            return target_index(found[0], id2label, num_labels)
-        if found:
-            several = ", ".join(f"{i} ({id2label[i]!r})" for i in found[:8])
-            raise ExplainerError(f"target {target!r} names {len(found)} classes, {several}; give one of these indices.")
-        nearest = nearest_labels(target, id2label)
-        raise ExplainerError(
-            f"unknown target {target!r}; nearest labels: {nearest}; or give an index below {num_labels}."
-        )
-    target = target.item() if getattr(target, "ndim", None) == 0 else target
-    try:
-        index = int(operator.index(target))
-        if isinstance(target, bool) or not 0 <= index < num_labels:
-            raise TypeError
-    except TypeError:
-        raise ExplainerError(
-            f"target {target!r} is no class; give a label, or an integer from 0 to {num_labels - 1}."
-        ) from None
-    return index
-
-
-def nearest_labels(target: str, id2label: dict[int, str]) -> str:
-    names = {part.strip().lower(): label for label in id2label.values() for part in [label, *label.split(",")]}
-    close = difflib.get_close_matches(target.lower(), names, n=3, cutoff=0.3) or list(names)[:3]
-    return ", ".join(repr(label) for label in dict.fromkeys(names[c] for c in close))
-
-
-def read_targets(targets, logits: torch.Tensor) -> torch.Tensor:
-    """Classes of a call as (B,) or (B, T) on the logits' device: None is the prediction, one integer serves all."""
-    batch, labels = logits.shape
-    if targets is None:
-        return logits.argmax(-1)
-    expected = f"give None, one integer, {batch} of them, or ({batch}, T) for several per image"
-    try:
-        found = torch.as_tensor(targets, device=logits.device)
-    except (TypeError, ValueError, RuntimeError):
-        raise ExplainerError(f"targets {targets!r:.80} are no classes; {expected}.") from None
-    if torch.compiler.is_compiling():
-        return found.expand(batch) if found.ndim == 0 else found
-    if found.is_floating_point() or found.dtype == torch.bool:
-        raise ExplainerError(f"targets of type {found.dtype} are no classes; {expected}.")
-    found = found.long().expand(batch) if found.ndim == 0 else found.long()
-    if found.ndim not in (1, 2) or len(found) != batch or not found.numel():
-        raise ExplainerError(f"targets of shape {tuple(found.shape)} for {batch} images; {expected}.")
-    outside = found[(found < 0) | (found >= labels)]
-    if len(outside):
-        raise ExplainerError(f"target {int(outside[0])} is no class; give integers from 0 to {labels - 1}.")
-    return found
 
 
 # ---- finding one ----

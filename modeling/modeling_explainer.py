@@ -31,12 +31,13 @@ from .checkpoint import (
     save_frozen,
     take_attention,
 )
-from .classifier import HUB_ARGUMENTS, Classifier, as_classifier, pin, read_targets
+from .classifier import HUB_ARGUMENTS, Classifier, as_classifier, pin
 from .configuration_explainer import ExplainerConfig
 from .feature_maps import FeatureMap, call, choose_features, probe, read_features
 from .model_card import card_to_push
 from .perturbation import ExplainerError, PixelSpace
 from .reference import check_fingerprint, describe_classifier, load_backbone_source, name_of
+from .targets import read_targets
 
 logger = logging.get_logger(__name__)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ..modeling.classifier import Classifier, read_targets
+from ..modeling.classifier import Classifier
 from ..modeling.perturbation import ExplainerError
+from ..modeling.targets import read_targets
 
 
 def pixel_gradient(classifier: Classifier, pixel_values: torch.Tensor, targets=None) -> torch.Tensor:
