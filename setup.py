@@ -28,7 +28,7 @@ core = [
 train = ["accelerate>=1.10", "datasets>=4.0"]
 space = ["gradio>=6.0"]
 methods = ["captum>=0.8"]
-test = [*train, "evaluate>=0.4.6", "pytest>=8.0"]
+test = [*train, *methods, "evaluate>=0.4.6", "pytest>=8.0"]
 dev = [*test, "build>=1.2", "mypy>=1.15", "ruff>=0.12"]
 
 setup(

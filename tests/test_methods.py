@@ -100,3 +100,55 @@ def test_wrong_targets(targets, message):
 def test_a_bare_model_is_refused():
     with pytest.raises(ExplainerError, match=r"ViTForImageClassification returns no plain logits; give Classifier\("):
         METHODS["gradient"](build("vit"), pictures(2))
+
+
+def test_integrated_gradients_are_complete():
+    """They sum to the difference of the logits between picture and reference, whatever the batch size."""
+    classifier, x = Classifier(build("vit"), processor(64)), pictures(3)
+    from hf_explain.modeling.perturbation import reference_image
+
+    targets = torch.tensor([1, 4, 0])
+    maps = METHODS["integrated_gradients"](classifier, x, targets, steps=64, reference="mean", batch_size=64)
+    with torch.no_grad():
+        start = reference_image(x, classifier.pixel_space, "mean")
+        difference = (classifier(x) - classifier(start)).gather(1, targets[:, None])[:, 0]
+    assert torch.allclose(maps.sum((1, 2)), difference, rtol=0.02, atol=1e-3)
+    chunked = METHODS["integrated_gradients"](classifier, x, targets, steps=64, reference="mean", batch_size=2)
+    assert torch.allclose(maps, chunked, atol=1e-4 * maps.abs().max())
+
+
+def test_occlusion_in_plain_loops():
+    """The fall of the probability, averaged over the squares that cover a pixel."""
+    from hf_explain.modeling.perturbation import reference_image
+
+    classifier, x = Classifier(build("resnet"), processor(64)), pictures(2)
+    maps = METHODS["occlusion"](classifier, x, 2, window=32, stride=16, reference="black", batch_size=3)
+    cover = reference_image(x, classifier.pixel_space, "black")
+    fall, covered = torch.zeros(2, 64, 64), torch.zeros(64, 64)
+    with torch.no_grad():
+        clean = classifier.scores(classifier(x))[:, 2]
+        for top in range(0, 33, 16):
+            for left in range(0, 33, 16):
+                square = (slice(top, top + 32), slice(left, left + 32))
+                hidden = x.clone()
+                hidden[:, :, *square] = cover[:, :, *square]
+                fall[:, *square] += (clean - classifier.scores(classifier(hidden))[:, 2])[:, None, None]
+                covered[square] += 1
+    assert torch.allclose(maps, fall / covered, atol=1e-5)
+
+
+@pytest.mark.parametrize("window, stride", [(0, 1), (4, 8), (65, 1)])
+def test_wrong_windows(window, stride):
+    with pytest.raises(ExplainerError, match=f"window={window} and stride={stride} for 64 x 64 pictures; give"):
+        METHODS["occlusion"](Classifier(build("vit"), processor(64)), pictures(), window=window, stride=stride)
+
+
+@pytest.mark.parametrize("name", ["integrated_gradients", "occlusion"])
+def test_without_captum(name, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(
+        ExplainerError, match=r"needs captum, which is not installed; pip install hf-explain\[methods\]"
+    ):
+        METHODS[name](Classifier(build("vit"), processor(64)), pictures())

@@ -8,10 +8,14 @@ from collections.abc import Callable
 import torch
 
 from .gradients import gradient, input_x_gradient
+from .integrated_gradients import integrated_gradients
+from .occlusion import occlusion
 from .random import random
 
 METHODS: dict[str, Callable[..., torch.Tensor]] = {
     "random": random,
     "gradient": gradient,
     "input_x_gradient": input_x_gradient,
+    "integrated_gradients": integrated_gradients,
+    "occlusion": occlusion,
 }
