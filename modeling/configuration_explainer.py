@@ -78,7 +78,7 @@ class RankingExplainerConfig(ExplainerConfig):
     Args:
         hidden_size: channels of the decoder at stride 16 and coarser, and of a class embedding.
         pixel_size: channels at full resolution. Strides between have hidden_size / 2, / 4, ..., at least pixel_size.
-        num_blocks: residual blocks at stride 16; every other resolution has one.
+        num_blocks: residual blocks at the coarsest resolution; every other one has one.
     """
 
     model_type = "hf_explainer_ranking"

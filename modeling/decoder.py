@@ -54,7 +54,7 @@ class PixelDecoder(nn.Module):
         channels: of each map.
         strides: of each map, in pixels.
         hidden_size, pixel_size: width at stride 16 and coarser, and at stride 1.
-        num_blocks: residual blocks at stride 16; every other resolution has one.
+        num_blocks: residual blocks at the coarsest resolution; every other one has one.
     """
 
     def __init__(self, channels: list[int], strides: list[float], hidden_size: int, pixel_size: int, num_blocks: int):
@@ -75,15 +75,16 @@ class PixelDecoder(nn.Module):
         self.down = nn.ModuleList(nn.Conv2d(width[e + 1], width[e], 1) for e in self.levels[1:])
         self.blocks = nn.ModuleList(
             # Depth where it is cheap: one convolution at the pixels costs as much as two at stride 8.
-            nn.Sequential(*[Block(width[e], 2 if e >= 2 else 1) for _ in range(num_blocks if e == 4 else 1)])
-            for e in self.levels
+            nn.Sequential(*[Block(width[e], 2 if e >= 3 else 1) for _ in range(1 if i else num_blocks)])
+            for i, e in enumerate(self.levels)
         )
         self.norms = nn.ModuleList(group_norm(width[e]) for e in self.levels)
 
     def forward(self, pixel_values: torch.Tensor, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         height, width = pixel_values.shape[-2:]
         sides: dict[int, list[torch.Tensor]] = {}  # level -> what enters there besides the coarser features
-        seen = pixel_values
+        # Tokens become maps in this memory format anyway; with the picture in it too no layer has to change it.
+        seen = pixel_values.contiguous(memory_format=torch.channels_last)
         for level, conv in zip(self.pixel_levels, self.pixels, strict=True):
             seen = F.relu(conv(seen))
             sides[level] = [seen]
