@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from .modeling.classifier import Classifier, as_classifier
+from .modeling.classifier import as_classifier
 from .modeling.perturbation import ExplainerError, blend, rank_pixels, reference_image
 
 
@@ -72,7 +72,7 @@ def measure(
         batch_size: pictures per forward.
     """
     protocol = read_protocol(preset, changes)
-    classifier = classifier if isinstance(classifier, Classifier) else as_classifier(classifier, image_processor)
+    classifier = as_classifier(classifier, image_processor)
     check_maps(pixel_values, attributions)
     shares = torch.linspace(0, 1, protocol.budgets, dtype=torch.float64)
     cuts = [round(float(share) * attributions[0].numel()) for share in shares]  # pixels gone, or back

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
-from .modeling.perturbation import ExplainerError, blend, reference_image
-from .modeling.ranking import gumbel_sinkhorn, soft_topk
+from .modeling.perturbation import ExplainerError, blend, blur_with, reference_image
+from .modeling.ranking import draw_gumbel, gumbel_sinkhorn, soft_topk
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class RankingObjective:
         references: one is drawn per batch.
         tau: first and last temperature, linear over the run.
         standardize: scores to mean 0 and deviation 1 per picture, so that tau alone says how sharp the ranking is.
-        noise: scale of the Gumbel noise: on the logits for Sinkhorn, on the scores (times tau) for soft top-k.
+        noise: scale of the Gumbel noise: on the logits for Sinkhorn, on the scores for soft top-k.
         score_both: condition on the prediction and score the runner-up too, as AHA's release; else the class is drawn.
         rank_twice: rank the negative scores again, with noise of its own, for insertion; else one ranking serves both.
         smooth: sigma in pixels of the Gaussian over the masks.
@@ -150,8 +150,7 @@ def soft_masks(attributions, grid: int, tau: float, objective: RankingObjective,
         masks, error = soft.masks(budgets), soft.column_error
     else:
         if objective.noise:
-            uniform = torch.rand(scores.shape, generator=generator).clamp_(1e-20).to(scores)
-            scores = scores - objective.noise * uniform.log().neg().log()
+            scores = scores + objective.noise * draw_gumbel(scores.shape, generator, scores)
         masks = soft_topk(scores, budgets, tau)
     masks = F.interpolate(masks.unflatten(2, (rows, columns)), size=(height, width), mode="nearest")
     return (smooth(masks, objective.smooth) if objective.smooth else masks), kappa, error
@@ -181,12 +180,7 @@ def area(curve: torch.Tensor) -> torch.Tensor:
 def smooth(masks: torch.Tensor, sigma: float) -> torch.Tensor:
     """Gaussian of `sigma` pixels over 7 x 7, reflected borders, as AHA's release."""
     at = torch.arange(-3, 4, device=masks.device, dtype=masks.dtype)
-    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    shape = masks.shape
-    padded = F.pad(masks.flatten(0, 1)[:, None], [3] * 4, mode="reflect")
-    rows = F.conv2d(padded, kernel.view(1, 1, 1, -1))
-    return F.conv2d(rows, kernel.view(1, 1, -1, 1)).view(shape).clamp(0, 1)
+    return blur_with(masks, torch.exp(-0.5 * (at / sigma) ** 2)).clamp(0, 1)
 
 
 def peak_penalty(attributions: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from .modeling.classifier import Classifier, as_classifier
 from .modeling.modeling_explainer import ExplainerForImageClassification
 from .modeling.perturbation import ExplainerError
 from .modeling.reading import whole_number
+from .modeling.reference import name_of
 
 OPTIONS = "method, seed, " + travelling.OPTIONS
 
@@ -93,10 +94,6 @@ class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
             return method(self.classifier, pixel_values, targets)
         rows = zip(pixel_values.split(1), targets.split(1), strict=True)
         return torch.cat([method(self.classifier, row, target, seed=seed) for row, target in rows])
-
-
-def name_of(model) -> str:
-    return getattr(model, "name_or_path", None) or type(model).__name__
 
 
 def find_method(name: str):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
-from .modeling.perturbation import ExplainerError
+from .modeling.perturbation import ExplainerError, blur_with
 
 
 def box(maps: torch.Tensor, size: int) -> torch.Tensor:
@@ -15,7 +14,7 @@ def box(maps: torch.Tensor, size: int) -> torch.Tensor:
     torch.Size([2, 8, 8])
     """
     check(maps, size)
-    return smooth(maps, torch.ones(size))
+    return blur_with(maps[:, None], torch.ones(size))[:, 0]
 
 
 def gaussian(maps: torch.Tensor, size: int) -> torch.Tensor:
@@ -26,14 +25,7 @@ def gaussian(maps: torch.Tensor, size: int) -> torch.Tensor:
     """
     check(maps, size)
     at = torch.arange(size) - size // 2
-    return smooth(maps, torch.exp(-0.5 * (at / (size / 4)) ** 2))
-
-
-def smooth(maps: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """A separable odd kernel, normalized, over rows and columns."""
-    kernel, half = (kernel / kernel.sum()).to(maps), len(kernel) // 2
-    padded = F.pad(maps[:, None], [half] * 4, mode="reflect")
-    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[:, 0]
+    return blur_with(maps[:, None], torch.exp(-0.5 * (at / (size / 4)) ** 2))[:, 0]
 
 
 def check(maps: torch.Tensor, size: int) -> None:

@@ -202,12 +202,13 @@ class ExplainerForImageClassification(PreTrainedModel):
         if targets is None and top_k is not None:
             targets = logits.topk(min(top_k, logits.shape[1])).indices
         targets = read_targets(targets, logits)
-        prediction = logits.argmax(-1)
-        if not self.config.class_conditional and not (targets.view(len(targets), -1) == prediction[:, None]).all():
-            raise ExplainerError(
-                f"{type(self).__name__} explains the prediction only ({prediction.tolist()}), but was asked for "
-                f"{targets.tolist()}; leave targets out."
-            )
+        if not self.config.class_conditional:
+            prediction = logits.argmax(-1)
+            if not (targets.view(len(targets), -1) == prediction[:, None]).all():
+                raise ExplainerError(
+                    f"{type(self).__name__} explains the prediction only ({prediction.tolist()}), but was asked for "
+                    f"{targets.tolist()}; leave targets out."
+                )
         columns = targets if targets.ndim == 2 else targets[:, None]
         dtype = next(p.dtype for p in self.parameters() if p.is_floating_point())
         attributions = self.attribute(pixel_values.to(dtype), [m.to(dtype) for m in maps], columns).float()

@@ -103,6 +103,20 @@ def floating(values: torch.Tensor) -> torch.Tensor:
     return values if values.is_floating_point() else values.float()
 
 
+def blur_with(images: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    """Images (B, C, H, W) under a separable odd kernel (K,), normalized, with reflected borders.
+
+    >>> import torch
+    >>> blur_with(torch.ones(1, 2, 8, 8), torch.ones(3)).shape
+    torch.Size([1, 2, 8, 8])
+    """
+    channels = images.shape[1]
+    weights = (kernel / kernel.sum()).to(images).expand(channels, 1, 1, -1)
+    padded = F.pad(images, [len(kernel) // 2] * 4, mode="reflect")
+    rows = F.conv2d(padded, weights, groups=channels)
+    return F.conv2d(rows, weights.transpose(2, 3), groups=channels)
+
+
 # ---- references: what a removed pixel is replaced by, all in pixel_values' space, broadcastable to it ----
 
 MEAN_COLOR = (0.485, 0.456, 0.406)  # of ImageNet, as AHA's "mean"
@@ -119,11 +133,7 @@ def _blur(pixel_values, space, generator):
     if radius < 1:
         return pixel_values
     at = torch.arange(-radius, radius + 1, device=pixel_values.device, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (at / (2 * radius + 1)) ** 2)
-    kernel = (kernel / kernel.sum()).to(pixel_values.dtype).expand(pixel_values.shape[1], 1, 1, -1)
-    padded = F.pad(pixel_values, [radius] * 4, mode="reflect")
-    rows = F.conv2d(padded, kernel, groups=kernel.shape[0])
-    return F.conv2d(rows, kernel.transpose(2, 3), groups=kernel.shape[0])
+    return blur_with(pixel_values, torch.exp(-0.5 * (at / (2 * radius + 1)) ** 2))
 
 
 def _noise(pixel_values, space, generator):
