@@ -106,10 +106,12 @@ def attach_referenced(explainer, name, subfolder, hub, classifier, backbone, dty
         if not config.classifier_included and not config.classifier_name_or_path:
             raise ExplainerError(f"{name} names no classifier; give the one it was made for with classifier=.")
         classifier = load_classifier(config, name, subfolder, hub, processor, loading | {"dtype": dtypes["classifier"]})
+        classifier.to(device=device, **cast)
     elif isinstance(classifier, (str, os.PathLike)):
         where = {k: v for k, v in hub.items() if k != "revision"} | {"trust_remote_code": False}
         classifier = as_classifier(classifier, processor, where | loading | {"dtype": dtypes["classifier"]})
         check_fingerprint(classifier.model, config.classifier_fingerprint, "classifier", classifier.name_or_path)
+        classifier.to(device=device, **cast)
     else:  # a model of the user's stays where and as it is; the head goes there
         classifier = as_classifier(classifier, None if isinstance(classifier, Classifier) else processor)
         check_fingerprint(classifier.model, config.classifier_fingerprint, "classifier", name_of(classifier.model))
@@ -123,7 +125,7 @@ def attach_referenced(explainer, name, subfolder, hub, classifier, backbone, dty
     elif backbone is not None:
         backbone = vision_tower(backbone)
         check_fingerprint(backbone, config.backbone_fingerprint, "backbone", name_of(backbone))
-    explainer.join(classifier.to(device=device, **cast) if classifier.loaded else classifier, backbone)
+    explainer.join(classifier, backbone)
 
 
 def decide_inclusion(explainer, asked: bool | None) -> bool:

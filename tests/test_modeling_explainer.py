@@ -418,6 +418,10 @@ def test_a_given_classifier_stays_as_it_is(tmp_path):
     assert again.classifier.model is mine and mine.dtype == torch.float32
     assert again.head.class_maps.classes.weight.dtype == torch.bfloat16
     build("swin").save_pretrained(tmp_path / "moved")
+    processor(64).save_pretrained(tmp_path / "moved")
+    loaded = Classifier.from_pretrained(str(tmp_path / "moved"))
+    ExplainerForImageClassification.from_pretrained(tmp_path / "x", classifier=loaded, dtype=torch.bfloat16)
+    assert loaded.dtype == torch.float32  # also one that we loaded for the user
     by_path = ExplainerForImageClassification.from_pretrained(tmp_path / "x", classifier=tmp_path / "moved")
     assert by_path.classifier.name_or_path == str(tmp_path / "moved") and by_path.image_processor is not None
 
