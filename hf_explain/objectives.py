@@ -1,4 +1,4 @@
-"""What explainers are trained for: functions of an explainer, a batch and a generator.
+"""What explainers are trained for: functions of an explainer, a batch and its random draws.
 
 `ranking_loss` is deletion and insertion themselves, made differentiable: the map is pooled to a grid, softly ranked,
 and the classifier sees the picture at several budgets with the most important cells removed, or only them kept.
@@ -6,13 +6,49 @@ and the classifier sees the picture at several budgets with the most important c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from .modeling.perturbation import ExplainerError, blend, blur_with, reference_image
 from .modeling.ranking import draw_gumbel, gumbel_sinkhorn, soft_topk
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one step: keyed by the seed, the step and a picture's index in the global batch.
+
+    So how a global batch is split into micro-batches and over processes changes nothing, nor does a restart.
+
+    Args:
+        first: index of the first picture of this (micro-)batch in the global batch.
+    """
+
+    seed: int
+    step: int = 0
+    first: int = 0
+
+    def shared(self) -> torch.Generator:
+        """For what the whole global batch shares."""
+        return keyed(self.seed, self.step)
+
+    def stack(self, like: torch.Tensor, what: int, draw: Callable[[torch.Generator], torch.Tensor]) -> torch.Tensor:
+        """`draw` once per picture of `like`, each with its own generator; `what` tells apart what is drawn."""
+        keys = ((self.seed, self.step, self.first + i, what) for i in range(len(like)))
+        return torch.stack([draw(keyed(*key, device=like.device)) for key in keys])
+
+
+def keyed(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of its own for every key."""
+    state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+    return torch.Generator(device).manual_seed(state >> 1)
+
+
+CLASSES, BLANK, TOP, BOTTOM = range(4)  # what is drawn per picture
 
 
 @dataclass(frozen=True)
@@ -79,43 +115,63 @@ OBJECTIVES = {
 def ranking_loss(
     explainer,
     pixel_values: torch.Tensor,
-    generator: torch.Generator,
+    draws: Draws,
     progress: float = 0.0,
     objective: RankingObjective = OBJECTIVES["default"],
+    autocast: torch.dtype | None = None,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Deletion AUC + (1 - insertion AUC) + peak penalty of the explainer's maps of `pixel_values`, and what to log.
 
     Args:
-        generator: of grid, reference, classes and noise, on the CPU; the same state gives the same loss.
+        draws: of grid and reference, and per picture of class and noise; the same draws give the same loss.
         progress: share of the run that is done, which sets the temperature.
+        autocast: a dtype for the classifier's forwards; everything else stays as it is.
     """
     classifier = explainer.require_classifier()
-    grid, reference = draw_grid(objective, pixel_values.shape[-2:], generator), draw_reference(objective, generator)
+    shared, count = draws.shared(), len(pixel_values)
+    grid, reference = draw_grid(objective, pixel_values.shape[-2:], shared), draw_reference(objective, shared)
     tau = objective.tau[0] + (objective.tau[1] - objective.tau[0]) * progress
-    blank = reference_image(pixel_values, classifier.pixel_space, reference, generator)
-    with torch.no_grad():
+    blank = draw_blank(classifier, pixel_values, reference, draws)
+    lower = torch.autocast(pixel_values.device.type, autocast) if autocast else nullcontext()
+    with torch.no_grad(), lower:
         logits, maps = explainer.read(pixel_values)
-        classes = logits.topk(2).indices if logits.shape[1] > 1 else logits.new_zeros(len(logits), 1, dtype=torch.long)
-        ends = torch.stack([classifier.scores(logits), classifier.scores(classifier(blank))])  # (2, B, labels)
+        ends = torch.stack([classifier.scores(logits), classifier.scores(classifier(blank)).expand(count, -1)])
+    classes = logits.topk(min(2, logits.shape[1])).indices
     if objective.score_both:
         conditioned, scored = classes[:, :1], classes
     else:  # so that maps of other classes than the prediction are trained too
-        second = torch.rand(len(logits), generator=generator) < 0.5
-        column = (second.long() % classes.shape[1]).to(classes.device)
-        conditioned = scored = classes.gather(1, column[:, None])
+        second = draws.stack(classes, CLASSES, lambda g: torch.rand(1, generator=g, device=g.device)) < 0.5
+        conditioned = scored = classes.gather(1, second.long() % classes.shape[1])
     dtype = next(p.dtype for p in explainer.head.parameters())
     attributions = explainer.attribute(pixel_values.to(dtype), [m.to(dtype) for m in maps], conditioned)[:, 0].float()
-    top, kappa, error = soft_masks(attributions, grid, tau, objective, generator)  # (B, K, H, W): the most important
-    bottom = soft_masks(-attributions, grid, tau, objective, generator)[0].flip(1) if objective.rank_twice else 1 - top
-    removed, kept = curves(classifier, pixel_values, blank, top, bottom, scored)  # (B, K, classes) each
+    top, kappa, error = soft_masks(attributions, grid, tau, objective, draws, TOP)  # (B, K, H, W): the most important
+    bottom = (
+        soft_masks(-attributions, grid, tau, objective, draws, BOTTOM)[0].flip(1) if objective.rank_twice else 1 - top
+    )
+    with lower:
+        removed, kept = curves(classifier, pixel_values, blank, top, bottom, scored)  # (B, K, classes) each
     clean, gone = (end.gather(1, scored)[:, None] for end in ends)
     deletion = area(torch.cat([clean, removed, gone], dim=1))
     insertion = area(torch.cat([gone, kept, clean], dim=1))
     loss = deletion + 1 - insertion
     if objective.peak:
         loss = loss + objective.peak * peak_penalty(attributions)
-    log = {"deletion": float(deletion), "insertion": float(insertion), "kappa": kappa, "column_error": error}
+    log = {
+        "deletion": float(deletion.detach()),
+        "insertion": float(insertion.detach()),
+        "kappa": kappa,
+        "column_error": error,
+    }
     return loss, log | {"grid": grid, "tau": tau}
+
+
+def draw_blank(classifier, pixel_values, reference, draws: Draws) -> torch.Tensor:
+    """The reference of each picture; (1, 3, H, W) where it is the same for all."""
+    if reference == "noise":
+        one, space = pixel_values[:1], classifier.pixel_space
+        return draws.stack(pixel_values, BLANK, lambda g: reference_image(one, space, "noise", g)[0])
+    same = not isinstance(reference, str) or reference in ("black", "mean")
+    return reference_image(pixel_values[:1] if same else pixel_values, classifier.pixel_space, reference)
 
 
 def draw_grid(objective: RankingObjective, size, generator: torch.Generator) -> int:
@@ -134,7 +190,7 @@ def draw_reference(objective: RankingObjective, generator: torch.Generator) -> s
     return objective.references[int(torch.randint(len(objective.references), (), generator=generator))]
 
 
-def soft_masks(attributions, grid: int, tau: float, objective: RankingObjective, generator: torch.Generator):
+def soft_masks(attributions, grid: int, tau: float, objective: RankingObjective, draws: Draws, what: int = TOP):
     """Nested soft masks (B, K, H, W) of the most important cells at the inner budgets; kappa; column error."""
     height, width = attributions.shape[1:]
     rows, columns = cells(grid, height, width)
@@ -145,13 +201,16 @@ def soft_masks(attributions, grid: int, tau: float, objective: RankingObjective,
     shares = torch.linspace(0, 1, objective.budgets)[1:-1].to(scores.device)
     budgets = shares * scores.shape[1]
     kappa, error = float((scores.detach().amax(1) - scores.detach().amin(1)).max()) / tau, 0.0
+    count = scores.shape[1]
+
+    def gumbel(*shape):
+        return objective.noise * draws.stack(scores, what, lambda g: draw_gumbel(shape, g, scores))
+
     if objective.operator == "sinkhorn" or (objective.operator != "topk" and grid <= objective.sinkhorn_limit):
-        soft = gumbel_sinkhorn(scores, tau, noise=objective.noise, generator=generator)
+        soft = gumbel_sinkhorn(scores, tau, noise=gumbel(count, count) if objective.noise else 0.0)
         masks, error = soft.masks(budgets), soft.column_error
     else:
-        if objective.noise:
-            scores = scores + objective.noise * draw_gumbel(scores.shape, generator, scores)
-        masks = soft_topk(scores, budgets, tau)
+        masks = soft_topk(scores + gumbel(count) if objective.noise else scores, budgets, tau)
     masks = F.interpolate(masks.unflatten(2, (rows, columns)), size=(height, width), mode="nearest")
     return (smooth(masks, objective.smooth) if objective.smooth else masks), kappa, error
 
@@ -166,6 +225,7 @@ def cells(grid: int, height: int, width: int) -> tuple[int, int]:
 def curves(classifier, pixel_values, blank, top, bottom, scored):
     """Probabilities (B, K, classes) without the top cells, and without the bottom ones; one forward for both."""
     batch, budgets = top.shape[:2]
+    blank = blank.expand_as(pixel_values)
     pictures, references = (x.repeat_interleave(budgets, 0) for x in (pixel_values, blank))
     perturbed = torch.cat([blend(pictures, masks.flatten(0, 1), references) for masks in (top, bottom)])
     scores = classifier.scores(classifier(perturbed)).unflatten(0, (2, batch, budgets))

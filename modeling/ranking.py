@@ -51,7 +51,7 @@ def gumbel_sinkhorn(
     scores: torch.Tensor,
     tau: float,
     *,
-    noise: float = 1.0,
+    noise: float | torch.Tensor = 1.0,
     generator: torch.Generator | None = None,
     iterations: int | None = None,
 ) -> SoftPermutation:
@@ -62,27 +62,31 @@ def gumbel_sinkhorn(
     of the scores matters; scores centered at 0 get there soonest.
 
     Args:
-        noise: scale of the Gumbel noise, which is added before the division by tau; 0 for none.
-        generator: of the noise; needed if there is any.
-        iterations: None for the rule 30, or ceil(kappa) up to 300 where kappa is larger.
+        noise: scale of the Gumbel noise, which is added before the division by tau; 0 for none. A tensor (B, N, N) is
+            the noise itself.
+        generator: of the noise; needed if it is to be drawn.
+        iterations: None for the rule 30, or ceil(kappa) up to 300 where kappa is larger, sample by sample.
 
     >>> import torch
     >>> gumbel_sinkhorn(torch.rand(2, 16), 0.5, noise=0.0).permutation.shape
     torch.Size([2, 16, 16])
     """
     check(scores, tau)
-    if noise and generator is None:
+    drawn = isinstance(noise, torch.Tensor)
+    if not drawn and noise and generator is None:
         raise ExplainerError("the Gumbel noise is random: give generator=torch.Generator(), seeded, or noise=0.")
     with torch.autocast(scores.device.type, enabled=False):
         scores = scores if scores.dtype == torch.float64 else scores.float()
         batch, count = scores.shape
-        kappa = float((scores.detach().amax(1) - scores.detach().amin(1)).max()) / tau
-        if iterations is None:
-            iterations = 30 if kappa <= 30 else min(300, math.ceil(kappa))
+        kappas = ((scores.detach().amax(1) - scores.detach().amin(1)) / tau).tolist()  # device sync
+        rule = [30 if not kappa > 30 else min(300, math.ceil(kappa)) for kappa in kappas]
+        steps = rule if iterations is None else [iterations] * batch
         gumbel = None
-        if generator is not None and noise:
+        if drawn:
+            gumbel = noise.to(scores)
+        elif noise:
             gumbel = draw_gumbel((batch, count, count), generator, scores).mul_(noise)
-        permutation = Sinkhorn.apply(scores, gumbel, tau, iterations)
+        permutation = Sinkhorn.apply(scores, gumbel, tau, steps)
         error = float((permutation.detach().sum(1) - 1).abs().max())
     if error > 0.02:
         warnings.warn(
@@ -90,7 +94,7 @@ def gumbel_sinkhorn(
             "result tells column_error, kappa and iterations).",
             stacklevel=2,
         )
-    return SoftPermutation(permutation, error, kappa, iterations)
+    return SoftPermutation(permutation, error, max(kappas), max(steps))
 
 
 def check(scores: torch.Tensor, tau: float) -> None:
@@ -114,11 +118,12 @@ class Sinkhorn(torch.autograd.Function):
 
     An iteration is g = -LSE_r(L + f), f = -LSE_j(L + g), and P = exp(L + f + g). Its backward needs only L, f and g:
     the softmaxes inside are recomputed one at a time. So 5 N^2 floats are alive instead of two N^2 per iteration.
+    Every sample stops after its own number of iterations, so it does not matter which others are in the batch.
     """
 
     @staticmethod
-    def forward(ctx, scores, gumbel, tau, iterations):
-        batch, count = scores.shape
+    def forward(ctx, scores, gumbel, tau, steps):
+        (batch, count), iterations = scores.shape, max(steps)
         anchors = torch.linspace(1, 0, count, dtype=scores.dtype, device=scores.device)
         logits = anchors[None, :, None] - scores[:, None, :]  # (B, N ranks, N elements)
         logits.square_().neg_()
@@ -131,25 +136,30 @@ class Sinkhorn(torch.autograd.Function):
         for t in range(iterations):
             g[t] = -log_sum_exp(torch.add(logits, f[t][:, :, None], out=work), 1)
             f[t + 1] = -log_sum_exp(torch.add(logits, g[t][:, None, :], out=work), 2)
-        torch.add(logits, f[-1][:, :, None], out=work)
-        permutation = work.add_(g[-1][:, None, :]).exp_()
-        ctx.save_for_backward(scores, logits, f, g)
+        last = torch.tensor(steps, device=scores.device) - 1
+        each = torch.arange(batch, device=scores.device)
+        torch.add(logits, f[last + 1, each][:, :, None], out=work)
+        permutation = work.add_(g[last, each][:, None, :]).exp_()
+        ctx.save_for_backward(scores, logits, f, g, last)
         ctx.tau = tau
         return permutation
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        scores, logits, f, g = ctx.saved_tensors
-        count = scores.shape[1]
+        scores, logits, f, g, last = ctx.saved_tensors
+        count, each = scores.shape[1], torch.arange(len(scores), device=scores.device)
         work = torch.empty_like(logits)
 
         def softmax(row, column):  # exp(L + row + column), in `work`
             return torch.add(logits, row[:, :, None], out=work).add_(column[:, None, :]).exp_()
 
-        d_logits = softmax(f[-1], g[-1]).clone().mul_(grad)
-        d_f, d_g = d_logits.sum(2), d_logits.sum(1)
+        d_logits = softmax(f[last + 1, each], g[last, each]).clone().mul_(grad)
+        end_f, end_g = d_logits.sum(2), d_logits.sum(1)
+        d_f, d_g = torch.zeros_like(end_f), torch.zeros_like(end_g)
         for t in range(len(g) - 1, -1, -1):
+            ends_here = (last == t)[:, None]
+            d_f, d_g = torch.where(ends_here, end_f, d_f), torch.where(ends_here, end_g, d_g)
             step = softmax(f[t + 1], g[t]).mul_(d_f[:, :, None])  # of f[t + 1] = -LSE_j(L + g[t])
             d_logits -= step
             d_g -= step.sum(1)

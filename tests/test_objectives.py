@@ -8,7 +8,7 @@ from transformers import ResNetForImageClassification
 
 from hf_explain import ExplainerError, RankingExplainerForImageClassification
 from hf_explain.faithfulness import measure
-from hf_explain.objectives import OBJECTIVES, find_objective, peak_penalty, ranking_loss, smooth, soft_masks
+from hf_explain.objectives import OBJECTIVES, Draws, find_objective, peak_penalty, ranking_loss, smooth, soft_masks
 
 OPERATORS = ("sinkhorn", "topk", "coarse_to_fine")
 
@@ -57,7 +57,7 @@ def test_the_map_finds_known_evidence(operator):
     steps, losses = 40, []
     explainer.train()
     for step in range(steps):
-        loss, _ = ranking_loss(explainer, red_cells(8, step)[0], generator(step), step / steps, objective)
+        loss, _ = ranking_loss(explainer, red_cells(8, step)[0], Draws(0, step), step / steps, objective)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -78,17 +78,37 @@ def test_the_map_finds_known_evidence(operator):
 @pytest.mark.parametrize("family", ["vit", "swin", "resnet"])
 def test_only_the_head_gets_a_gradient(name, family):
     explainer = make(family).train()
-    loss, log = ranking_loss(explainer, pictures(2), generator(), objective=find_objective(name, budgets=5))
+    loss, log = ranking_loss(explainer, pictures(2), Draws(0), objective=find_objective(name, budgets=5))
     loss.backward()
     assert torch.isfinite(loss) and set(log) == {"deletion", "insertion", "kappa", "column_error", "grid", "tau"}
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in explainer.head.parameters())
     assert all(p.grad is None for p in explainer.classifier.parameters())
 
 
-def test_the_generator_alone_decides():
+def test_the_draws_alone_decide():
     explainer = make()
-    one, same, other = (float(ranking_loss(explainer, pictures(2), generator(s))[0]) for s in (0, 0, 1))
+    one, same, other = (float(ranking_loss(explainer, pictures(2), Draws(s))[0]) for s in (0, 0, 1))
     assert one == same != other
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("reference", ["noise", "blur"])
+def test_micro_batches_change_nothing(name, reference):
+    """Grid, reference, classes and noise belong to a step and a place in the global batch, not to a batch."""
+    explainer = make("vit").train()
+    objective = find_objective(name, budgets=4, grids=(4, 12), references=(reference,))
+
+    def gradient(size):
+        explainer.zero_grad()
+        for first in range(0, 4, size):
+            loss, log = ranking_loss(explainer, x[first : first + size], Draws(7, 3, first), 0.9, objective)
+            (loss * size / 4).backward()
+        return torch.cat([p.grad.flatten() for p in explainer.head.parameters()])
+
+    x = pictures(4)
+    whole = gradient(4)
+    for size in (1, 2):
+        torch.testing.assert_close(gradient(size), whole, atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("operator", ["sinkhorn", "topk"])
@@ -106,7 +126,7 @@ def test_the_soft_areas_become_the_hard_ones(operator):
     seen = {}
     for tau in (1.0, 0.1, 0.01):
         changed = find_objective("default", **{**objective.__dict__, "tau": (tau, tau)})
-        log = ranking_loss(explainer, x, generator(), objective=changed)[1]
+        log = ranking_loss(explainer, x, Draws(0), objective=changed)[1]
         seen[tau] = torch.tensor([log["deletion"], log["insertion"]])
     classes = output.logits.topk(2).indices
     hard = [measure(explainer.classifier, x, maps, classes[:, c], reference="black", budgets=9) for c in (0, 1)]
@@ -117,16 +137,16 @@ def test_the_soft_areas_become_the_hard_ones(operator):
 
 def test_grids_reach_single_pixels():
     objective = OBJECTIVES["default"]
-    grids = {ranking_loss(make(), pictures(1), generator(s), objective=objective)[1]["grid"] for s in range(12)}
+    grids = {ranking_loss(make(), pictures(1), Draws(s), objective=objective)[1]["grid"] for s in range(12)}
     assert min(grids) >= 7 and max(grids) > 28 and len(grids) > 4
-    masks, _, _ = soft_masks(torch.randn(1, 64, 64), 64, 0.01, find_objective("default", noise=0.0), generator())
+    masks, _, _ = soft_masks(torch.randn(1, 64, 64), 64, 0.01, find_objective("default", noise=0.0), Draws(0))
     assert masks.shape == (1, 6, 64, 64)
     assert torch.allclose(masks.sum((2, 3))[0], torch.linspace(0, 1, 8)[1:-1] * 4096, rtol=1e-3)
 
 
 def test_pictures_that_are_not_square():
     explainer = make()
-    loss, _ = ranking_loss(explainer, pictures(2, (64, 96)), generator())
+    loss, _ = ranking_loss(explainer, pictures(2, (64, 96)), Draws(0))
     assert torch.isfinite(loss)
 
 
@@ -135,7 +155,7 @@ def test_one_logit_heads_have_no_runner_up():
     model.config.id2label = {0: "cat"}
     model.classifier[1] = torch.nn.Linear(model.classifier[1].in_features, 1)
     explainer = RankingExplainerForImageClassification.from_classifier(model, processor(64), preset="tiny")
-    assert torch.isfinite(ranking_loss(explainer, pictures(2), generator())[0])
+    assert torch.isfinite(ranking_loss(explainer, pictures(2), Draws(0))[0])
 
 
 def test_peak_penalty_in_plain_loops():
