@@ -72,8 +72,7 @@ def gumbel_sinkhorn(
     torch.Size([2, 16, 16])
     """
     check(scores, tau)
-    drawn = isinstance(noise, torch.Tensor)
-    if not drawn and noise and generator is None:
+    if not isinstance(noise, torch.Tensor) and noise and generator is None:
         raise ExplainerError("the Gumbel noise is random: give generator=torch.Generator(), seeded, or noise=0.")
     with torch.autocast(scores.device.type, enabled=False):
         scores = scores if scores.dtype == torch.float64 else scores.float()
@@ -82,9 +81,9 @@ def gumbel_sinkhorn(
         rule = [30 if not kappa > 30 else min(300, math.ceil(kappa)) for kappa in kappas]
         steps = rule if iterations is None else [iterations] * batch
         gumbel = None
-        if drawn:
+        if isinstance(noise, torch.Tensor):
             gumbel = noise.to(scores)
-        elif noise:
+        elif noise and generator is not None:
             gumbel = draw_gumbel((batch, count, count), generator, scores).mul_(noise)
         permutation = Sinkhorn.apply(scores, gumbel, tau, steps)
         error = float((permutation.detach().sum(1) - 1).abs().max())

@@ -101,7 +101,7 @@ def test_micro_batches_change_nothing(name, reference):
     def gradient(size):
         explainer.zero_grad()
         for first in range(0, 4, size):
-            loss, log = ranking_loss(explainer, x[first : first + size], Draws(7, 3, first), 0.9, objective)
+            loss, _ = ranking_loss(explainer, x[first : first + size], Draws(7, 3, first), 0.9, objective)
             (loss * size / 4).backward()
         return torch.cat([p.grad.flatten() for p in explainer.head.parameters()])
 
