@@ -7,7 +7,9 @@ the texture with the largest visible area. A scene depends on nothing but (seed,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -47,13 +49,14 @@ def draw_scene(seed: int, index: int, size: int = 64) -> Scene:
     blobs.append((label, random.uniform(0.16, 0.26)))  # the main one, in front
     image, segments = background(random, size), np.full((size, size), BACKGROUND, np.int8)
     for texture, radius in blobs:
-        texture = int(texture)
-        inside = blob(random, size, float(radius))
-        image[inside] = plain(random) if texture == BACKGROUND else stripes(random, size, texture)[inside]
-        segments[inside] = texture
-    image += random.normal(0, 0.03, image.shape)
-    areas = np.bincount(segments[segments != BACKGROUND], minlength=len(CLASSES))
-    return Scene((image.clip(0, 1) * 255).round().astype(np.uint8), int(areas.argmax()), segments)
+        box, inside = blob(random, size, radius)
+        color = plain(random) if texture == BACKGROUND else stripes(random, size, texture, box)
+        np.copyto(image[:, *box], color, where=inside)
+        segments[box][inside] = texture
+    image += 0.03 * random.standard_normal(image.shape, dtype=np.float32)
+    areas = np.bincount(segments.ravel() + 1, minlength=len(CLASSES) + 1)[1:]  # without BACKGROUND, which is -1
+    pixels = (255 * image + 0.5).clip(0, 255).astype(np.uint8)  # the cast cuts, so this rounds
+    return Scene(np.ascontiguousarray(pixels.transpose(1, 2, 0)), int(areas.argmax()), segments)
 
 
 def draw_scenes(count: int, seed: int, size: int = 64, start: int = 0):
@@ -87,51 +90,67 @@ def load_scenes(count: int, seed: int, size: int = 64):
     return datasets.Dataset.from_dict(columns, features=features)
 
 
-# ---- what a scene is made of; all lengths are shares of the picture ----
+# ---- what a scene is made of: all lengths are shares of the picture; all arrays are float32, colors first ----
+
+WHOLE = (slice(None), slice(None))
 
 
+@cache
 def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """x and y of the pixels' centers in [0, 1]."""
-    at = (np.arange(size) + 0.5) / size
+    """x (1, W) and y (H, 1) of the pixels' centers in [0, 1]."""
+    at = ((np.arange(size) + 0.5) / size).astype(np.float32)
+    at.flags.writeable = False  # everybody gets the same one
     return at[None, :], at[:, None]
 
 
 def background(random, size: int) -> np.ndarray:
-    """A few slow waves in random colors, (H, W, 3) around gray."""
+    """A few slow waves in random colors, (3, H, W) around gray."""
     x, y = grid(size)
-    image = np.zeros((size, size, 3)) + random.uniform(0.3, 0.7, 3)
-    for _ in range(4):
-        angle, turns, phase = random.uniform(0, 2 * np.pi), random.uniform(0.3, 1.5), random.uniform(0, 2 * np.pi)
-        wave = np.cos(2 * np.pi * turns * (x * np.cos(angle) + y * np.sin(angle)) + phase)
-        image += 0.1 * wave[..., None] * random.normal(0, 1, 3)
-    return image
+    base, colors = random.uniform(0.3, 0.7, (3, 1)), random.normal(0, 0.1, (3, 4))
+    angle, phase = random.uniform(0, 2 * np.pi, (2, 4)).astype(np.float32)
+    turns = random.uniform(0.3, 1.5, 4).astype(np.float32)
+    a = 2 * np.pi * turns * np.sin(angle) * y + phase  # (H, 4)
+    b = 2 * np.pi * turns * np.cos(angle) * x.T  # (W, 4)
+    # cos(a + b) = cos(a) cos(b) - sin(a) sin(b), so the sum over the waves is a product of matrices.
+    rows = np.concatenate([np.cos(a), -np.sin(a), np.ones_like(y)], axis=1)
+    columns = np.concatenate([np.cos(b), np.sin(b), np.ones_like(y)], axis=1)
+    weights = np.concatenate([colors, colors, base], axis=1).astype(np.float32)
+    return (weights[:, None] * rows) @ columns.T
 
 
-def blob(random, size: int, radius: float) -> np.ndarray:
-    """(H, W) bool: an irregular disk somewhere inside the picture."""
-    x, y = grid(size)
+def blob(random, size: int, radius: float):
+    """An irregular disk somewhere inside the picture: the box around it, as two slices, and its pixels there, bool."""
     center = random.uniform(radius, 1 - radius, 2)
-    dx, dy = x - center[0], y - center[1]
-    angle, edge = np.arctan2(dy, dx), np.ones((size, size))
-    for turns in (2, 3, 4, 5):
-        edge += random.uniform(0, 0.2) / turns * 2 * np.cos(turns * angle + random.uniform(0, 2 * np.pi))
-    return np.hypot(dx, dy) < radius * edge
+    height = random.uniform(0, 0.2, 4) / (2, 3, 4, 5) * 2  # of the bumps of the edge, two to five around
+    bumps = height * np.exp(1j * random.uniform(0, 2 * np.pi, 4))
+    reach = radius * (1 + height.sum())
+    left, top = np.maximum(0, (center - reach) * size).astype(int).tolist()
+    right, bottom = np.ceil((center + reach) * size).astype(int).tolist()
+    x, y = grid(size)
+    z = (x[:, left:right] - float(center[0])) + 1j * (y[top:bottom] - float(center[1]))
+    distance = np.abs(z)
+    z /= np.maximum(distance, 1e-6)  # cos(turns * angle) is the real part of z ** turns
+    edge = 0
+    for bump in reversed(bumps.tolist()):
+        edge = (edge + bump) * z
+    return (slice(top, bottom), slice(left, right)), distance < radius * (1 + (edge * z).real)
 
 
 def plain(random) -> np.ndarray:
-    """A color, (3,)."""
-    return random.uniform(0, 1, 3)
+    """A color, (3, 1, 1)."""
+    return random.random((3, 1, 1), dtype=np.float32)
 
 
-def stripes(random, size: int, texture: int) -> np.ndarray:
-    """(H, W, 3): smooth stripes between two colors that differ enough to be seen."""
+def stripes(random, size: int, texture: int, box=WHOLE) -> np.ndarray:
+    """(3, H, W) in a box of the picture: smooth stripes between two colors that differ enough to be seen."""
     period, direction = divmod(texture, len(DIRECTIONS))
-    angle = np.deg2rad(list(DIRECTIONS.values())[direction])
+    angle = math.radians(list(DIRECTIONS.values())[direction])
+    turns = 2 * math.pi * 64 / list(PERIODS.values())[period]
     x, y = grid(size)
-    turns = 64 / list(PERIODS.values())[period]
-    wave = np.sin(2 * np.pi * (turns * (x * np.cos(angle) + y * np.sin(angle)) + random.uniform()))
+    phase = turns * math.cos(angle) * x[:, box[1]] + random.uniform(0, 2 * math.pi)
+    wave = np.sin(phase + turns * math.sin(angle) * y[box[0]])
     one, other = plain(random), plain(random)
     while np.abs(one - other).max() < 0.4:
         other = plain(random)
-    share = 0.5 + 0.5 * np.tanh(2 * wave) / np.tanh(2)
-    return one * share[..., None] + other * (1 - share[..., None])
+    share = 0.5 + 0.5 / math.tanh(2) * np.tanh(2 * wave)
+    return other + share * (one - other)
