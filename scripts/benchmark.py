@@ -1,17 +1,21 @@
-"""Measured costs, each as ratios of medians of alternating runs in one process.
+"""Measured costs, each from medians of alternating runs in one process; one line of JSON per measurement.
 
 python scripts/benchmark.py inference            # classifier + explanation over the classifier alone, 224 px, CPU
 python scripts/benchmark.py inference --device cuda --batch_size 32 --preset base
+python scripts/benchmark.py training             # a training step over the bare classifier, and the ranking operators
+python scripts/benchmark.py training --device cuda --batch_size 16    # also ViT-B/16 at 224 px in bfloat16
 """
 
 import argparse
 import json
 import platform
 import statistics
-import time
+from functools import partial
 
 import torch
 import transformers
+from measuring import alternate, milliseconds
+from training_cost import TINY, training
 from transformers import (
     ConvNextConfig,
     ConvNextForImageClassification,
@@ -31,16 +35,6 @@ CLASSIFIERS = {
 }
 
 
-def seconds(call, device):
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
 @torch.no_grad()
 def inference(arguments):
     """The time of `explainer(x)`, which runs the classifier too, over that of `classifier(x)`."""
@@ -48,48 +42,53 @@ def inference(arguments):
     for name, make in CLASSIFIERS.items():
         torch.manual_seed(0)
         explainer = RankingExplainerForImageClassification.from_classifier(make(), preset=arguments.preset).to(device)
-        classifier = explainer.classifier.model
         pixel_values = torch.randn(arguments.batch_size, 3, 224, 224, device=device)
-        calls = {"classifier": lambda: classifier(pixel_values), "both": lambda: explainer(pixel_values)}  # noqa: B023
-        for call in calls.values():  # warm up
-            call(), call()
-        times = {key: [] for key in calls}
-        for _ in range(arguments.runs):
-            for key, call in calls.items():
-                times[key].append(seconds(call, device))
-        median = {key: statistics.median(values) for key, values in times.items()}
+        calls = {
+            "classifier": partial(explainer.classifier.model, pixel_values),
+            "both": partial(explainer, pixel_values),
+        }
+        times = alternate(calls, arguments.runs, device)
         ratios = sorted(b / a for a, b in zip(times["classifier"], times["both"], strict=True))
         yield {
             "classifier": name,
             "preset": arguments.preset,
             "head_parameters": sum(p.numel() for p in explainer.head.parameters()),
             "batch_size": arguments.batch_size,
-            "classifier_ms": round(1000 * median["classifier"], 2),
-            "both_ms": round(1000 * median["both"], 2),
-            "ratio_of_medians": round(median["both"] / median["classifier"], 3),
+            **milliseconds(times),
+            "ratio_of_medians": round(statistics.median(times["both"]) / statistics.median(times["classifier"]), 3),
             "paired_ratios": [round(ratios[i], 3) for i in (0, len(ratios) // 2, -1)],
             "runs": arguments.runs,
         }
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["inference"])
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch_size", type=int, default=1, help="pictures per forward")
-    parser.add_argument("--preset", default="small", choices=list(RankingExplainerForImageClassification.presets))
-    parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments = parser.parse_args()
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--device", default="cpu")
+    shared.add_argument("--threads", type=int, default=torch.get_num_threads())
+    presets = list(RankingExplainerForImageClassification.presets)
+    what = parser.add_subparsers(dest="what", required=True)
+    one = what.add_parser("inference", parents=[shared], help="an explanation")
+    one.add_argument("--batch_size", type=int, default=1, help="pictures per forward")
+    one.add_argument("--preset", default="small", choices=presets)
+    one.add_argument("--runs", type=int, default=15)
+    one.set_defaults(measure=inference)
+    two = what.add_parser("training", parents=[shared], help="a training step, and the ranking operators")
+    two.add_argument("--batch_size", type=int, default=16, help="pictures per step, before they are perturbed")
+    two.add_argument("--presets", nargs="+", default=["small", "tiny"], choices=presets)
+    two.add_argument("--size", type=int, default=64, help="pixels per side")
+    two.add_argument("--backbone", default="vit", choices=list(TINY))
+    two.add_argument("--runs", type=int, default=7)
+    two.add_argument("--memory_limit", type=float, default=4.0, help="GB; operators that need more are skipped")
+    two.add_argument("--largest_grid", type=int, default=56, help="cells per side; soft top-k goes on to 224")
+    two.set_defaults(measure=training)
+    arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    name = (
-        torch.cuda.get_device_name()
-        if arguments.device.startswith("cuda")
-        else platform.processor() or platform.machine()
-    )
+    cuda = arguments.device.startswith("cuda")
+    name = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-    print(f"# {versions}, {name}, {arguments.threads} threads, fp32")
-    for row in inference(arguments):
+    print(f"# {versions}, {name}, {arguments.threads} threads, fp32 where no autocast is named")
+    for row in arguments.measure(arguments):
         print(json.dumps(row), flush=True)
 
 

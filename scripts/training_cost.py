@@ -1,0 +1,205 @@
+"""What a training step costs over the bare classifier, in which parts, and what the ranking operators cost."""
+
+import itertools
+import statistics
+from contextlib import nullcontext
+from functools import partial
+
+import torch
+from measuring import alternate, milliseconds, peak_bytes
+from transformers import (
+    ResNetConfig,
+    ResNetForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
+)
+
+from hf_explain import RankingExplainerForImageClassification
+from hf_explain.modeling.ranking import draw_gumbel, gumbel_sinkhorn, soft_topk
+from hf_explain.objectives import Draws, draw_blank, draw_grid, draw_reference, find_objective, ranking_loss, soft_masks
+
+TINY_VIT = {"patch_size": 8, "hidden_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4}
+TINY_RESNET = {"embedding_size": 24, "hidden_sizes": [24, 48, 72, 96], "depths": [2, 2, 2, 2], "layer_type": "basic"}
+TINY = {  # of the size that learns the scenes
+    "vit": lambda size: ViTForImageClassification(
+        ViTConfig(image_size=size, intermediate_size=384, num_labels=8, **TINY_VIT)
+    ),
+    "resnet": lambda size: ResNetForImageClassification(ResNetConfig(num_labels=8, **TINY_RESNET)),
+}
+
+
+def training(arguments):
+    """Steps of `ranking_loss`, then its two operators by themselves."""
+    device, size = torch.device(arguments.device), arguments.size
+    for preset in arguments.presets:
+        name = f"{arguments.backbone}, {size} px"
+        make = partial(TINY[arguments.backbone], size)
+        yield step(arguments, device, name, make, size, preset, "topk", size, limit=0.3)
+        for grid in (8, 14, 28):
+            if grid <= min(size, arguments.largest_grid):
+                limit = 0.3 if grid == 8 else None
+                yield step(arguments, device, name, make, size, preset, "sinkhorn", grid, limit)
+    if device.type == "cuda":
+        for operator, grid in (("sinkhorn", 28), ("topk", 224)):
+            limit = 0.1 if operator == "sinkhorn" else None
+            make = partial(ViTForImageClassification, ViTConfig(num_labels=1000))  # its defaults are ViT-B/16
+            yield step(arguments, device, "ViT-B/16", make, 224, "small", operator, grid, limit, torch.bfloat16)
+    yield from operators(arguments, device)
+
+
+def step(arguments, device, name, make, size, preset, operator, grid, limit=None, autocast=None):
+    """One optimizer step over forward and backward of the bare classifier on the pictures that the step perturbs.
+
+    Then the parts of the step, each by itself: `masks` is noise, ranking and upsampling, and `operator`, the ranking
+    alone, is within it; `head` is forward and backward; `read` and `blank` are the forwards without gradient; what
+    remains (blending, the loss, the optimizer) is `rest`.
+    """
+    torch.manual_seed(0)
+    processor = ViTImageProcessorPil(size={"height": size, "width": size})
+    explainer = RankingExplainerForImageClassification.from_classifier(make(), processor, preset=preset)
+    explainer = explainer.to(device).train()
+    classifier, head = explainer.classifier, explainer.head
+    objective = find_objective("default", operator=operator, grids=(grid, grid))
+    optimizer = torch.optim.AdamW(head.parameters())
+    pixel_values = torch.randn(arguments.batch_size, 3, size, size, device=device)
+    steps, blanks = itertools.count(), itertools.count()  # both draw the same references in the same order
+    tau = sum(objective.tau) / 2  # half way through a run
+    lower = partial(torch.autocast, device.type, autocast) if autocast else nullcontext
+
+    def train():
+        loss, _ = ranking_loss(explainer, pixel_values, Draws(0, next(steps)), 0.5, objective, autocast)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    perturbed = last_input(classifier.model, train)
+
+    def bare():
+        with lower():
+            probabilities = classifier.scores(classifier(perturbed.requires_grad_()))
+        torch.autograd.grad(probabilities[:, 0].sum(), perturbed)
+
+    with torch.no_grad(), lower():
+        maps = [m.float() for m in explainer.read(pixel_values)[1]]
+    targets = torch.zeros(len(pixel_values), 1, dtype=torch.long, device=device)
+    attributions = explainer.attribute(pixel_values, maps, targets)[:, 0].detach()
+    scores = torch.randn(len(pixel_values), grid * grid, device=device)
+    square = (len(pixel_values), grid * grid, grid * grid)
+    gumbel = 0.1 * torch.randn(square, device=device) if operator == "sinkhorn" else None
+    budgets = torch.linspace(0, 1, objective.budgets, device=device)[1:-1] * grid * grid
+
+    @torch.no_grad()
+    def forward(call, pictures):
+        with lower():
+            call(pictures)
+
+    def blank():
+        draws = Draws(0, next(blanks))
+        shared = draws.shared()
+        draw_grid(objective, (size, size), shared)
+        forward(classifier, draw_blank(classifier, pixel_values, draw_reference(objective, shared), draws))
+
+    def head_alone():
+        explainer.attribute(pixel_values, maps, targets).sum().backward()
+
+    def masks():
+        backward(lambda a: soft_masks(a, grid, tau, objective, Draws(0))[0], attributions)
+
+    def rank(s):
+        return soft_topk(s, budgets, tau) if gumbel is None else gumbel_sinkhorn(s, tau, noise=gumbel).masks(budgets)
+
+    parts = {
+        "read": partial(forward, explainer.read, pixel_values),
+        "blank": blank,
+        "head": head_alone,
+        "masks": masks,
+        "operator": partial(backward, rank, scores),
+    }
+    times = alternate({"step": train, "bare": bare} | parts, arguments.runs, device)
+    median = {key: statistics.median(values) for key, values in times.items()}
+    rest = median["step"] - sum(median[key] for key in ("bare", "read", "blank", "head", "masks"))
+    overhead = median["step"] / median["bare"] - 1
+    row = {
+        "classifier": name,
+        "preset": preset,
+        "operator": operator,
+        "grid": grid,
+        "batch_size": arguments.batch_size,
+        "perturbed": len(perturbed),
+        "autocast": str(autocast).removeprefix("torch.") if autocast else None,
+        **milliseconds(times),
+        "rest_ms": round(1000 * rest, 2),
+        "overhead": round(overhead, 3),
+        "head_share": round(median["head"] / median["step"], 3),
+        "operator_share": round(median["operator"] / median["step"], 3),
+        "step_peak_mb": round(peak_bytes(train, device) / 1e6, 1),
+        "bare_peak_mb": round(peak_bytes(bare, device) / 1e6, 1),
+        "runs": arguments.runs,
+    }
+    return row if limit is None else row | {"limit": limit, "holds": overhead <= limit}
+
+
+def last_input(model, call):
+    """The pictures of the last forward of `model` in `call`, detached."""
+    seen = []
+
+    def remember(module, args, kwargs):
+        seen[:] = [(args[0] if args else kwargs["pixel_values"]).detach()]
+
+    handle = model.register_forward_pre_hook(remember, with_kwargs=True)
+    try:
+        call()
+    finally:
+        handle.remove()
+    return seen[0]
+
+
+def backward(function, x):
+    x = x.detach().requires_grad_()
+    result = function(x)
+    torch.autograd.grad(result, x, torch.ones_like(result))
+
+
+# ---- the operators ----
+
+
+def operators(arguments, device, tau=1.0, inner=6):
+    """Forward and backward of the rankings of one picture; memory with the scores' gradient, in N x N floats."""
+    budget = arguments.memory_limit * 1e9
+    for count in (64, 196, 784, 3136, 50176):
+        if count > arguments.largest_grid**2 and count != 50176:
+            continue
+        generator = torch.Generator(device).manual_seed(0)
+        scores = torch.randn(1, count, generator=generator, device=device)
+        budgets = torch.linspace(0, count, inner + 2, device=device)[1:-1]
+        calls = {
+            # Matrices that are alive at the peak, roughly: two per iteration, or a handful.
+            "unrolled": (65, lambda s: unrolled_sinkhorn(s, tau, generator)),  # noqa: B023
+            "gumbel_sinkhorn": (8, lambda s: gumbel_sinkhorn(s, tau, generator=generator).permutation),  # noqa: B023
+            "soft_topk": (0, lambda s: soft_topk(s, budgets, tau)),  # noqa: B023
+        }
+        calls = {name: (need * 4 * count**2, partial(backward, call, scores)) for name, (need, call) in calls.items()}
+        fits = {name: call for name, (need, call) in calls.items() if need <= budget}
+        times = alternate(fits, arguments.runs, device, warm_up=1)
+        for name, (need, call) in calls.items():
+            row = {"operator": name, "N": count, "runs": arguments.runs}
+            if name not in fits:
+                reason = f"needs about {need / 1e9:.1f} GB; --memory_limit is {arguments.memory_limit:g}"
+                yield row | {"skipped": reason}
+                continue
+            peak = peak_bytes(call, device)
+            measured = {"ms": round(1000 * statistics.median(times[name]), 3), "peak_mb": round(peak / 1e6, 2)}
+            yield row | measured | {"peak_in_matrices": round(peak / (4 * count**2), 3)}
+
+
+def unrolled_sinkhorn(scores, tau, generator, iterations=30):
+    """Gumbel-Sinkhorn as one would write it: autograd keeps every iteration."""
+    count = scores.shape[1]
+    anchors = torch.linspace(1, 0, count, device=scores.device)
+    logits = -((scores[:, None, :] - anchors[None, :, None]) ** 2)
+    logits = (logits + draw_gumbel((1, count, count), generator, scores)) / tau
+    for _ in range(iterations):
+        logits = logits - logits.logsumexp(1, keepdim=True)
+        logits = logits - logits.logsumexp(2, keepdim=True)
+    return logits.exp()

@@ -1,0 +1,68 @@
+"""The benchmarks run, and their instruments measure."""
+
+import importlib
+import json
+import pathlib
+import sys
+
+import pytest
+import torch
+
+SCRIPTS = str(pathlib.Path(__file__).parents[1] / "scripts")
+NAMES = ("benchmark", "training_cost", "measuring")
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """The script as a module, as if it were launched: its siblings are found beside it."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    threads = torch.get_num_threads()
+    yield importlib.import_module("benchmark")
+    torch.set_num_threads(threads)
+    for name in NAMES:
+        sys.modules.pop(name, None)
+
+
+def rows_of(capsys):
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.startswith("# torch ")
+    return [json.loads(line) for line in lines]
+
+
+def test_training(benchmark, capsys):
+    sizes = "--size 16 --batch_size 2 --runs 1 --largest_grid 8 --presets tiny --threads 1 --memory_limit 0.1"
+    benchmark.main(["training", *sizes.split()])
+    rows = rows_of(capsys)
+    steps, operators = [r for r in rows if "step_ms" in r], [r for r in rows if "N" in r]
+    assert [(r["operator"], r["grid"]) for r in steps] == [("topk", 16), ("sinkhorn", 8)]
+    for row in steps:
+        assert row["perturbed"] == 2 * 2 * 6  # pictures, curves, inner budgets
+        assert row["step_ms"] > row["bare_ms"] > 0 and row["step_peak_mb"] > 0
+        assert row["overhead"] == pytest.approx(row["step_ms"] / row["bare_ms"] - 1, abs=0.01)
+        assert row["holds"] is (row["overhead"] <= row["limit"])
+    measured = {(r["operator"], r["N"]): r for r in operators}
+    matrices = {name: measured[name, 64]["peak_in_matrices"] for name in ("unrolled", "gumbel_sinkhorn", "soft_topk")}
+    assert matrices["unrolled"] > 60 and matrices["gumbel_sinkhorn"] < 12 and matrices["soft_topk"] < 1
+    assert "memory_limit" in measured["gumbel_sinkhorn", 50176]["skipped"]
+    assert measured["soft_topk", 50176]["ms"] > 0
+
+
+def test_peak_bytes_counts_what_is_alive_at_once(benchmark):
+    def call():
+        a = torch.zeros(1000)
+        a = a + 1  # two of them
+        b = a.view(10, 100)  # no memory of its own
+        del a
+        c = torch.zeros(500)
+        return b, c
+
+    assert sys.modules["measuring"].peak_bytes(call, torch.device("cpu")) == 8000
+
+
+def test_the_unrolled_reference_is_our_operator(benchmark):
+    from hf_explain.modeling.ranking import gumbel_sinkhorn
+
+    scores = torch.randn(1, 9, generator=torch.Generator().manual_seed(0))
+    generators = [torch.Generator().manual_seed(1) for _ in range(2)]
+    theirs = sys.modules["training_cost"].unrolled_sinkhorn(scores, 1.0, generators[0])
+    assert torch.allclose(theirs, gumbel_sinkhorn(scores, 1.0, generator=generators[1]).permutation, atol=1e-5)
