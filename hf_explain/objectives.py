@@ -48,7 +48,7 @@ def keyed(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
     return torch.Generator(device).manual_seed(state >> 1)
 
 
-CLASSES, BLANK, TOP, BOTTOM = range(4)  # what is drawn per picture
+CLASSES, BLANK, TOP, BOTTOM, BUDGETS = range(5)  # what is drawn per picture
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ class RankingObjective:
             top-k on finer ones.
         grids: cells per side, drawn uniformly from this range, both included; None ends at single pixels.
         budgets: points of the curves with both ends, which are constants and cost no forward.
+        sampled: 0, or how many budgets of its own each picture draws instead, one per stratum, dense where little is
+            removed: there the curves fall and rise. Their weights make the areas right on average.
         references: one is drawn per batch.
         tau: first and last temperature, linear over the run.
         standardize: scores to mean 0 and deviation 1 per picture, so that tau alone says how sharp the ranking is.
@@ -74,6 +76,7 @@ class RankingObjective:
     grids: tuple[int, int | None] = (7, None)
     sinkhorn_limit: int = 28
     budgets: int = 8
+    sampled: int = 0
     references: tuple[str | float, ...] = ("black", "mean", "blur", "noise")
     tau: tuple[float, float] = (0.5, 0.05)
     standardize: bool = True
@@ -135,7 +138,8 @@ def ranking_loss(
     lower = torch.autocast(pixel_values.device.type, autocast) if autocast else nullcontext()
     with torch.no_grad(), lower:
         logits, maps = explainer.read(pixel_values)
-        ends = torch.stack([classifier.scores(logits), classifier.scores(classifier(blank)).expand(count, -1)])
+        if not objective.sampled:
+            ends = torch.stack([classifier.scores(logits), classifier.scores(classifier(blank)).expand(count, -1)])
     classes = logits.topk(min(2, logits.shape[1])).indices
     if objective.score_both:
         conditioned, scored = classes[:, :1], classes
@@ -144,15 +148,18 @@ def ranking_loss(
         conditioned = scored = classes.gather(1, second.long() % classes.shape[1])
     dtype = next(p.dtype for p in explainer.head.parameters())
     attributions = explainer.attribute(pixel_values.to(dtype), [m.to(dtype) for m in maps], conditioned)[:, 0].float()
-    top, kappa, error = soft_masks(attributions, grid, tau, objective, draws, TOP)  # (B, K, H, W): the most important
-    bottom = (
-        soft_masks(-attributions, grid, tau, objective, draws, BOTTOM)[0].flip(1) if objective.rank_twice else 1 - top
-    )
+    shares, weights = draw_budgets(objective, attributions, draws)  # (B, K) each
+    top, kappa, error = soft_masks(attributions, shares, grid, tau, objective, draws, TOP)  # (B, K, H, W): most important
+    bottom = 1 - top
+    if objective.rank_twice:
+        bottom = soft_masks(-attributions, 1 - shares, grid, tau, objective, draws, BOTTOM)[0]
     with lower:
         removed, kept = curves(classifier, pixel_values, blank, top, bottom, scored)  # (B, K, classes) each
-    clean, gone = (end.gather(1, scored)[:, None] for end in ends)
-    deletion = area(torch.cat([clean, removed, gone], dim=1))
-    insertion = area(torch.cat([gone, kept, clean], dim=1))
+    deletion, insertion = ((weights[..., None] * curve).sum(1) for curve in (removed, kept))
+    if not objective.sampled:  # the two ends of the trapezoids
+        ends = ends.gather(2, scored.expand(2, -1, -1)).sum(0) / (2 * (objective.budgets - 1))
+        deletion, insertion = deletion + ends, insertion + ends
+    deletion, insertion = deletion.mean(), insertion.mean()
     loss = deletion + 1 - insertion
     if objective.peak:
         loss = loss + objective.peak * peak_penalty(attributions)
@@ -190,15 +197,27 @@ def draw_reference(objective: RankingObjective, generator: torch.Generator) -> s
     return objective.references[int(torch.randint(len(objective.references), (), generator=generator))]
 
 
-def soft_masks(attributions, grid: int, tau: float, objective: RankingObjective, draws: Draws, what: int = TOP):
-    """Nested soft masks (B, K, H, W) of the most important cells at the inner budgets; kappa; column error."""
+def draw_budgets(objective: RankingObjective, like: torch.Tensor, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
+    """Shares of the cells to remove, rising, and what each adds to the area under a curve: (B, K) each."""
+    count = objective.sampled
+    if not count:
+        shares = torch.linspace(0, 1, objective.budgets, device=like.device)[1:-1].expand(len(like), -1)
+        return shares, torch.full_like(shares, 1 / (objective.budgets - 1))
+    uniform = draws.stack(like, BUDGETS, lambda g: torch.rand(count, generator=g, device=g.device))
+    place = (torch.arange(count, device=like.device) + uniform) / count  # one in each stratum of [0, 1)
+    return place.square().clamp(1e-4, 1 - 1e-4), 2 * place / count  # share = place ** 2, d share = 2 place d place
+
+
+def soft_masks(
+    attributions, shares, grid: int, tau: float, objective: RankingObjective, draws: Draws, what: int = TOP
+):
+    """Nested soft masks (B, K, H, W) of the most important `shares` (B, K) of the cells; kappa; column error."""
     height, width = attributions.shape[1:]
     rows, columns = cells(grid, height, width)
     scores = F.adaptive_avg_pool2d(attributions[:, None], (rows, columns)).flatten(1)  # (B, N)
     if objective.standardize:
         scores = scores - scores.mean(1, keepdim=True)
         scores = scores / scores.detach().std(1, keepdim=True).clamp(min=1e-6)
-    shares = torch.linspace(0, 1, objective.budgets)[1:-1].to(scores.device)
     budgets = shares * scores.shape[1]
     kappa, error = float((scores.detach().amax(1) - scores.detach().amin(1)).max()) / tau, 0.0
     count = scores.shape[1]
@@ -230,11 +249,6 @@ def curves(classifier, pixel_values, blank, top, bottom, scored):
     perturbed = torch.cat([blend(pictures, masks.flatten(0, 1), references) for masks in (top, bottom)])
     scores = classifier.scores(classifier(perturbed)).unflatten(0, (2, batch, budgets))
     return scores.gather(3, scored[None, :, None].expand(2, -1, budgets, -1)).unbind(0)
-
-
-def area(curve: torch.Tensor) -> torch.Tensor:
-    """Mean over pictures and classes of the areas under (B, points, classes)."""
-    return torch.trapezoid(curve, dx=1 / (curve.shape[1] - 1), dim=1).mean()
 
 
 def smooth(masks: torch.Tensor, sigma: float) -> torch.Tensor:

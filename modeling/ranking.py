@@ -33,7 +33,7 @@ class SoftPermutation:
     iterations: int
 
     def masks(self, budgets: torch.Tensor) -> torch.Tensor:
-        """Soft "among the first" masks (B, K, N) of `budgets` (K,), in elements; fractions interpolate linearly.
+        """Soft "among the first" masks (B, K, N) of `budgets` (K,) or (B, K), in elements; fractions interpolate linearly.
 
         >>> import torch
         >>> soft = gumbel_sinkhorn(torch.rand(1, 9), 0.1, noise=0.0)
@@ -42,7 +42,7 @@ class SoftPermutation:
         """
         count = self.permutation.shape[1]
         rank = torch.arange(count, device=budgets.device, dtype=torch.float64)
-        weights = (budgets.double()[:, None] - rank).clamp(0, 1).to(self.permutation)  # (K, N): rows that count
+        weights = (budgets.double()[..., None] - rank).clamp(0, 1).to(self.permutation)  # (K, N): rows that count
         with torch.autocast(weights.device.type, enabled=False):
             return torch.matmul(weights, self.permutation).clamp(0, 1)
 
@@ -180,7 +180,7 @@ def log_sum_exp(x: torch.Tensor, dim: int) -> torch.Tensor:
 def soft_topk(scores: torch.Tensor, budgets: torch.Tensor, tau: float) -> torch.Tensor:
     """Soft "among the first k" masks (B, K, N) of `scores` (B, N): sigmoid((s_j - b_k) / tau), each summing to its k.
 
-    The threshold b_k that makes the sum exact is found by Newton steps inside a bracket; the gradient is the implicit
+    `budgets` are (K,), or (B, K) for budgets of each sample's own. The threshold b_k that makes the sum exact is found by Newton steps inside a bracket; the gradient is the implicit
     one, d * (g - <g, d> / <1, d>) with d = m (1 - m) / tau. Time and memory O(K N).
 
     >>> import torch
@@ -189,10 +189,11 @@ def soft_topk(scores: torch.Tensor, budgets: torch.Tensor, tau: float) -> torch.
     """
     check(scores, tau)
     budgets = torch.as_tensor(budgets, device=scores.device)
-    if budgets.ndim != 1 or bool((budgets <= 0).any()) or bool((budgets >= scores.shape[1]).any()):
+    fits = budgets.ndim == 1 or (budgets.ndim == 2 and len(budgets) == len(scores))
+    if not fits or bool((budgets <= 0).any()) or bool((budgets >= scores.shape[1]).any()):
         raise ExplainerError(
-            f"budgets {budgets.tolist()} of {scores.shape[1]} elements; give (K,) numbers between 0 and N, both "
-            "excluded (there the mask is constant)."
+            f"budgets {budgets.tolist()!s:.200} of {scores.shape[1]} elements; give (K,) or (batch, K) numbers between 0 "
+            "and N, both excluded (there the mask is constant)."
         )
     with torch.autocast(scores.device.type, enabled=False):
         scores = scores if scores.dtype == torch.float64 else scores.float()
@@ -218,20 +219,21 @@ class SoftTopK(torch.autograd.Function):
 
 
 def find_thresholds(scores: torch.Tensor, budgets: torch.Tensor, tau: float, steps: int = 60) -> torch.Tensor:
-    """b (B, K), float64, with sum_j sigmoid((s_j - b) / tau) = k."""
-    tolerance = 1e-13 if scores.dtype == torch.float64 else 1e-7
-    logit = torch.logit(budgets / scores.shape[1])  # (K,): were all scores equal, b = s - tau * logit
+    """b (B, K), float64, with sum_j sigmoid((s_j - b) / tau) = k for budgets (K,) or (B, K)."""
+    # Newton settles after a few steps at what rounding leaves: of the sum, and of the threshold itself.
+    rounding = torch.finfo(scores.dtype).eps
+    logit = torch.logit(budgets / scores.shape[1])  # were all scores equal, b = s - tau * logit
     low = scores.amin(1, keepdim=True).double() - tau * logit  # here the sum is at least k
     high = scores.amax(1, keepdim=True).double() - tau * logit
     # Start at the hard threshold: the k-th score.
-    at = budgets.long().clamp(0, scores.shape[1] - 1).expand(len(scores), -1)
+    at = budgets.long().clamp(0, scores.shape[1] - 1).expand(len(scores), -1)  # (B, K)
     b = scores.sort(dim=1, descending=True).values.gather(1, at).double().clamp(low, high)
     for _ in range(steps):
         masks = ((scores[:, None] - b[..., None].to(scores)) / tau).sigmoid_()
         over = masks.sum(-1, dtype=torch.float64) - budgets  # falls as b grows
-        if bool((over.abs() <= tolerance * budgets).all()):
-            break
         slope = masks.mul_(1 - masks).sum(-1, dtype=torch.float64) / tau
+        if bool((over.abs() <= rounding * (3 * budgets + slope * b.abs())).all()):  # device sync
+            break
         low, high = torch.where(over > 0, b, low), torch.where(over > 0, high, b)
         newton = b + over / slope.clamp(min=1e-300)
         b = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)

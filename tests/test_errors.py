@@ -210,8 +210,8 @@ CASES = {
     "measure": (nothing, lambda f: explain(f, measure="aha"), "unknown argument measure='aha'; this pipeline has"),
     "refine_steps": (
         nothing,
-        lambda f: explain(f, refine_steps=8),
-        "unknown argument refine_steps=8; this pipeline has",
+        lambda f: explain(f, refine_steps=-1),
+        "refine_steps=-1; give an integer of at least 0",
     ),
     "top_k": (nothing, lambda f: explain(f, top_k=0), "top_k=0; give an integer of at least 1"),
     "target and top_k": (nothing, lambda f: explain(f, target=1, top_k=2), "both given; give"),

@@ -139,7 +139,8 @@ def test_grids_reach_single_pixels():
     objective = OBJECTIVES["default"]
     grids = {ranking_loss(make(), pictures(1), Draws(s), objective=objective)[1]["grid"] for s in range(12)}
     assert min(grids) >= 7 and max(grids) > 28 and len(grids) > 4
-    masks, _, _ = soft_masks(torch.randn(1, 64, 64), 64, 0.01, find_objective("default", noise=0.0), Draws(0))
+    shares = torch.linspace(0, 1, 8)[None, 1:-1]
+    masks, _, _ = soft_masks(torch.randn(1, 64, 64), shares, 64, 0.01, find_objective("default", noise=0.0), Draws(0))
     assert masks.shape == (1, 6, 64, 64)
     assert torch.allclose(masks.sum((2, 3))[0], torch.linspace(0, 1, 8)[1:-1] * 4096, rtol=1e-3)
 

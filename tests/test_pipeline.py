@@ -18,6 +18,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 import hf_explain
 from hf_explain import METHODS, ExplainerError
 from hf_explain.modeling import pipeline_image_attribution
+from hf_explain.refinement import refine
 
 KEYS = {"label", "index", "score", "attribution", "heatmap", "box"}
 TASK = "image-attribution"
@@ -199,6 +200,56 @@ def test_scores_follow_the_problem_type(kwargs, labels, scores):
         assert [r["score"] for r in results] == pytest.approx(expected.tolist(), abs=1e-5)
         [best] = pipe(PICTURES[0])
         assert best["label"] == labels[int(expected.argmax())]
+
+
+# ---- refined ----
+
+
+@pytest.fixture(params=["explainer", "gradient"])
+def refinable(request, explain, by_gradient):
+    """With the function that gives its maps (T, H, W) before they are refined."""
+    if request.param == "explainer":
+        return explain, lambda pixels, targets: explain.model(pixels, targets=[targets]).attributions[0].detach()
+    columns = lambda pixels, targets: [METHODS["gradient"](by_gradient.classifier, pixels, t) for t in targets]  # noqa: E731
+    return by_gradient, lambda pixels, targets: torch.cat(columns(pixels, targets))
+
+
+def test_maps_are_refined_class_by_class(refinable):
+    pipe, start = refinable
+    pixels = pipe.preprocess(PICTURES[0])["pixel_values"]
+    refined = pipe(PICTURES[0], target=[3, 0], refine_steps=2, seed=5, output_size="model")
+    for result, index, map_ in zip(refined, (3, 0), start(pixels, [3, 0]), strict=True):
+        [expected] = refine(pipe.classifier, pixels, map_[None], index, steps=2, seed=5)
+        np.testing.assert_allclose(result["attribution"], expected.numpy(), atol=1e-4)
+        assert result["label"] == LABELS[index]
+    plain = pipe(PICTURES[0], target=[3, 0], output_size="model")
+    again = pipe(PICTURES[0], target=[3, 0], refine_steps=0, output_size="model")
+    assert_same([again], [plain], atol=0)
+    for one, other in zip(plain, refined, strict=True):
+        assert not np.allclose(one["attribution"], other["attribution"]) and one["score"] == other["score"]
+
+
+def test_refined_maps_do_not_depend_on_the_batch(refinable):
+    pipe, _ = refinable
+    targets = [[0, 1], [2], 3]
+    alone = [pipe(p, target=t, refine_steps=1) for p, t in zip(PICTURES, targets)]
+    assert_same(pipe(PICTURES[:3], target=targets, batch_size=3, refine_steps=1), alone, atol=1e-3)
+
+
+def test_refinement_may_be_set_once(explain):
+    pipe = pipeline(TASK, model=explain.model, refine_steps=1, seed=7)
+    expected = explain(PICTURES[0], refine_steps=1, seed=7)
+    assert_same([pipe(PICTURES[0])], [expected], atol=1e-6)
+    assert_same([pipeline(TASK, model=explain.model, refine_steps=1)(PICTURES[0], seed=7)], [expected], atol=1e-6)
+    assert_same([pipe(PICTURES[0], refine_steps=0)], [explain(PICTURES[0])])
+    assert_refused(lambda: pipe(PICTURES[0], refine_steps=0, seed=7), "seed=7", "refine_steps=")
+
+
+def test_a_refined_map_has_no_values_outside_the_crop():
+    crop = T.BitImageProcessorPil(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
+    [result] = pipeline(TASK, model=make_explainer(image_processor=crop))(picture(133, 75), refine_steps=1)
+    check_result(result, (133, 75))
+    assert result["box"] == (28, 0, 104, 75)
 
 
 # ---- what goes in ----
@@ -421,7 +472,11 @@ def test_target_counts(explain):
     ("kwargs", "words"),
     [
         ({"measure": "aha"}, ["measure", "aha", "top_k"]),
-        ({"refine_steps": 8}, ["refine_steps=8", "top_k"]),
+        ({"measure": "aha", "refine_steps": 2}, ["measure", "aha", "top_k"]),
+        ({"refine_steps": -1}, ["refine_steps=-1", "at least 0"]),
+        ({"refine_steps": 2.5}, ["refine_steps=2.5", "integer"]),
+        ({"refine_steps": True}, ["refine_steps=True"]),
+        ({"refine_steps": 0, "seed": 3}, ["seed=3", "leave it out", "refine_steps="]),
         ({"tragte": 1}, ["tragte=1", "target"]),
         ({"method": "gradient"}, ["gradient", "RankingExplainer", "leave method out"]),
         ({"top_k": 0}, ["top_k=0", "at least 1"]),
@@ -519,6 +574,7 @@ def test_damaged_weights():
     with torch.no_grad():
         model.classifier.weight.fill_(torch.nan)
     assert_refused(lambda: pipe(PICTURES[0]), "NaN", "load it again")
+    assert_refused(lambda: pipe(PICTURES[0], refine_steps=1), "NaN", "load it again")
 
 
 # ---- nothing is left behind ----
@@ -576,10 +632,13 @@ def test_no_trace(name, fails, monkeypatch):
         monkeypatch.setattr(model.classifier, "forward", fail)
         with pytest.raises(IndexError, match=r"^from the last layer$"):
             pipe(PICTURES, batch_size=2, target=1)
+        with pytest.raises(IndexError, match=r"^from the last layer$"):
+            pipe(PICTURES[0], target=1, refine_steps=1)
         monkeypatch.undo()
     else:
         pipe(PICTURES, batch_size=3, target=[0, [1, 2], 3, 4])
         pipe(PICTURES[0], top_k=2, output_size="model")
+        pipe(PICTURES[0], refine_steps=1, seed=1)
         assert next(pipe(iter(PICTURES)))  # and an iterator that is not read to its end
     after = trace(model)
     for what in before:
@@ -666,7 +725,7 @@ def test_the_signature_names_the_options(explain):
     import inspect
 
     named = set(inspect.signature(explain.__call__).parameters)
-    assert {"target", "top_k", "method", "seed", "output_size", "batch_size", "num_workers"} <= named
+    assert {"target", "top_k", "method", "refine_steps", "seed", "output_size", "batch_size", "num_workers"} <= named
     public = {name for name in vars(type(explain)) if not name.startswith("_")}
     assert public <= {"preprocess", "postprocess", "save_pretrained", "push_to_hub"}
 
