@@ -18,17 +18,20 @@ packages = sorted({*find_packages(include=["hf_explain", "hf_explain.*"]), "hf_e
 
 # Lower bounds are those transformers itself asks for, or later ones where we need them.
 core = [
+    "accelerate>=1.10",
+    "datasets>=4.0",
     "huggingface-hub>=1.31,<3",
     "numpy>=1.26",
     "pillow>=10.1",
     "safetensors>=0.8",
     "torch>=2.6",
+    "tqdm>=4.60",
     "transformers>=5.23",
 ]
-train = ["accelerate>=1.10", "datasets>=4.0"]
+train = ["tensorboard>=2.14"]  # training itself needs nothing more; this shows its curves
 space = ["gradio>=6.0"]
 methods = ["captum>=0.8"]
-test = [*train, *methods, "evaluate>=0.4.6", "pytest>=8.0"]
+test = [*methods, "evaluate>=0.4.6", "pytest>=8.0"]
 dev = [*test, "build>=1.2", "mypy>=1.15", "ruff>=0.12"]
 
 setup(
@@ -45,6 +48,7 @@ setup(
     package_dir={"hf_explain": "hf_explain", "hf_explain.modeling": "modeling"},
     package_data={"hf_explain": ["py.typed"]},
     install_requires=core,
+    entry_points={"console_scripts": ["hf-explain = hf_explain.cli:main"]},
     extras_require={"train": train, "space": space, "methods": methods, "test": test, "dev": dev},
     keywords=["attribution", "explainability", "faithfulness", "image classification", "saliency", "transformers"],
     classifiers=[

@@ -44,7 +44,8 @@ class Draws:
 
 def keyed(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator of its own for every key."""
-    state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+    entropy = (len(key), *key)  # SeedSequence would not tell (1,) from (1, 0)
+    state = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
     return torch.Generator(device).manual_seed(state >> 1)
 
 
@@ -60,13 +61,14 @@ class RankingObjective:
             top-k on finer ones.
         grids: cells per side, drawn uniformly from this range, both included; None ends at single pixels.
         budgets: points of the curves with both ends, which are constants and cost no forward.
-        sampled: 0, or how many budgets of its own each picture draws instead, one per stratum, dense where little is
-            removed: there the curves fall and rise. Their weights make the areas right on average.
+        sampled: 0, or how many budgets of its own each picture draws instead, one in each of as many equal parts of
+            [0, 1]. Fewer forwards per picture, and areas that are right on average.
         references: one is drawn per batch.
+        runner_up: share of the pictures whose second most probable class is conditioned on and scored, not the first.
         tau: first and last temperature, linear over the run.
         standardize: scores to mean 0 and deviation 1 per picture, so that tau alone says how sharp the ranking is.
         noise: scale of the Gumbel noise: on the logits for Sinkhorn, on the scores for soft top-k.
-        score_both: condition on the prediction and score the runner-up too, as AHA's release; else the class is drawn.
+        score_both: condition on the prediction and score the runner-up too, as AHA's release; then runner_up is not used.
         rank_twice: rank the negative scores again, with noise of its own, for insertion; else one ranking serves both.
         smooth: sigma in pixels of the Gaussian over the masks.
         peak: weight of the penalty on values above their neighborhood's mean.
@@ -78,6 +80,7 @@ class RankingObjective:
     budgets: int = 8
     sampled: int = 0
     references: tuple[str | float, ...] = ("black", "mean", "blur", "noise")
+    runner_up: float = 0.5
     tau: tuple[float, float] = (0.5, 0.05)
     standardize: bool = True
     noise: float = 0.1
@@ -144,12 +147,16 @@ def ranking_loss(
     if objective.score_both:
         conditioned, scored = classes[:, :1], classes
     else:  # so that maps of other classes than the prediction are trained too
-        second = draws.stack(classes, CLASSES, lambda g: torch.rand(1, generator=g, device=g.device)) < 0.5
+        second = (
+            draws.stack(classes, CLASSES, lambda g: torch.rand(1, generator=g, device=g.device)) < objective.runner_up
+        )
         conditioned = scored = classes.gather(1, second.long() % classes.shape[1])
     dtype = next(p.dtype for p in explainer.head.parameters())
     attributions = explainer.attribute(pixel_values.to(dtype), [m.to(dtype) for m in maps], conditioned)[:, 0].float()
     shares, weights = draw_budgets(objective, attributions, draws)  # (B, K) each
-    top, kappa, error = soft_masks(attributions, shares, grid, tau, objective, draws, TOP)  # (B, K, H, W): most important
+    top, kappa, error = soft_masks(
+        attributions, shares, grid, tau, objective, draws, TOP
+    )  # (B, K, H, W): most important
     bottom = 1 - top
     if objective.rank_twice:
         bottom = soft_masks(-attributions, 1 - shares, grid, tau, objective, draws, BOTTOM)[0]
@@ -204,13 +211,11 @@ def draw_budgets(objective: RankingObjective, like: torch.Tensor, draws: Draws) 
         shares = torch.linspace(0, 1, objective.budgets, device=like.device)[1:-1].expand(len(like), -1)
         return shares, torch.full_like(shares, 1 / (objective.budgets - 1))
     uniform = draws.stack(like, BUDGETS, lambda g: torch.rand(count, generator=g, device=g.device))
-    place = (torch.arange(count, device=like.device) + uniform) / count  # one in each stratum of [0, 1)
-    return place.square().clamp(1e-4, 1 - 1e-4), 2 * place / count  # share = place ** 2, d share = 2 place d place
+    shares = (torch.arange(count, device=like.device) + uniform) / count  # one in each stratum of [0, 1)
+    return shares.clamp(1e-4, 1 - 1e-4), torch.full_like(shares, 1 / count)
 
 
-def soft_masks(
-    attributions, shares, grid: int, tau: float, objective: RankingObjective, draws: Draws, what: int = TOP
-):
+def soft_masks(attributions, shares, grid: int, tau: float, objective: RankingObjective, draws: Draws, what: int = TOP):
     """Nested soft masks (B, K, H, W) of the most important `shares` (B, K) of the cells; kappa; column error."""
     height, width = attributions.shape[1:]
     rows, columns = cells(grid, height, width)

@@ -1,0 +1,75 @@
+"""`hf-explain <command> ...`: everything one does from a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+# Name: the module with add_arguments(parser) and run(arguments) -> exit code, and what the command does.
+# Modules are imported when their command is called.
+COMMANDS = {
+    "demo": ("hf_explain.commands.demo", "train, explain and measure once on embedded pictures, with no network"),
+    "train": ("hf_explain.commands.train", "train an explainer of a classifier on pictures without labels"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; 0 if it went well, 2 for what the user can mend, 1 for what the world refused."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="hf-explain",
+        description="Which pixels made my classifier say that?",
+        epilog="hf-explain <command> --help says what a command takes.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="<command>", title="commands")
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    for name, (module, help_) in COMMANDS.items():
+        command = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
+        if name == chosen:
+            found = importlib.import_module(module)
+            found.add_arguments(command)
+            command.set_defaults(run=found.run)
+    arguments = parser.parse_args(argv)
+    if arguments.version:
+        from . import __version__
+
+        print(__version__)
+        return 0
+    if arguments.command is None:
+        parser.print_help()
+        return 0
+    return call(arguments)
+
+
+def call(arguments: argparse.Namespace) -> int:
+    """Runs the command; an error of the kind a user can do something about is one line, without a traceback."""
+    from transformers.utils import logging
+
+    from .modeling.perturbation import ExplainerError
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    if os.environ.get("HF_EXPLAIN_TRACEBACK"):
+        return arguments.run(arguments)
+    try:
+        return arguments.run(arguments)
+    except ExplainerError as error:
+        return say(error, 2)
+    except (OSError, ImportError) as error:
+        return say(error, 1)
+    except KeyboardInterrupt:
+        print("hf-explain: interrupted", file=sys.stderr)
+        return 130
+
+
+def say(error: Exception, code: int) -> int:
+    text = " ".join(str(error).split()) or type(error).__name__
+    print(f"hf-explain: {text}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""`hf-explain demo`: everything once, on embedded pictures and with no network."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from typing import get_type_hints
+
+from ..demo import Demo, run as run_demo
+from ..small_classifiers import RECIPES
+from .train import documented, flag
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    helps, types = documented(Demo), get_type_hints(Demo)
+    for field in fields(Demo):
+        options = flag(types[field.name], field.default, helps[field.name])
+        if field.name == "backbone":
+            options |= {"metavar": "|".join(RECIPES), "help": "of the classifier (default: vit)"}
+        parser.add_argument(f"--{field.name}", **options)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    values = {field.name: getattr(arguments, field.name) for field in fields(Demo)}
+    run_demo(Demo(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}))
+    return 0

@@ -1,0 +1,219 @@
+"""A learned explainer beside other methods, on pictures whose evidence is known: per-picture values and their summary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from .faithfulness import measure
+from .intervals import interval, paired
+from .localization import average_precision, class_discrimination, pointing_game
+from .methods import METHODS
+from .refinement import refine
+from .smoothing import box
+
+LABELS = {
+    "learned": "learned, one pass",
+    "learned_refined": "learned, refined",
+    "integrated_gradients": "integrated gradients",
+    "integrated_gradients_smoothed": "integrated gradients, smoothed",
+    "integrated_gradients_refined": "integrated gradients, smoothed, refined",
+    "occlusion": "occlusion",
+    "gradient": "gradient",
+    "exact_mask": "exact mask",
+    "random": "random",
+}
+SMOOTHINGS = (3, 5, 9)
+SCORES = ("deletion", "insertion", "average_precision", "pointing_game", "class_discrimination")
+
+
+class Scenes:
+    """Pictures of one seed as the classifier sees them, with the class it predicts and where that class's texture is."""
+
+    def __init__(self, classifier, images: np.ndarray, labels: np.ndarray, segments: np.ndarray, batch_size: int = 128):
+        self.classifier, self.batch_size = classifier, batch_size
+        self.images, self.labels, self.segments = images, torch.as_tensor(labels), torch.as_tensor(segments)
+        self.pixel_values = to_pixels(classifier, images)
+        self.targets = predict(classifier, self.pixel_values, batch_size)
+        evidence = self.segments == self.targets[:, None, None]
+        self.found = evidence.flatten(1).any(1)  # a wrong prediction may be of a texture that is not there
+        label = self.segments == self.labels[:, None, None]
+        self.evidence = torch.where(self.found[:, None, None], evidence, label)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def second(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Indices of the pictures with a second texture beside the predicted one, and the largest such class of each."""
+        areas = torch.stack([(self.segments == c).flatten(1).sum(1) for c in range(self.classifier.num_labels)], 1)
+        areas[torch.arange(len(self)), self.targets] = 0
+        chosen = ((areas.amax(1) > 0) & self.found).nonzero().flatten()
+        return chosen, areas[chosen].argmax(1)
+
+
+def to_pixels(classifier, images: np.ndarray) -> torch.Tensor:
+    """pixel_values of equal-sized RGB pictures (N, H, W, 3) uint8 that need no resizing."""
+    rgb = torch.as_tensor(images).permute(0, 3, 1, 2).float() / 255
+    return classifier.pixel_space.from_rgb(rgb)
+
+
+@torch.no_grad()
+def predict(classifier, pixel_values: torch.Tensor, batch_size: int = 128) -> torch.Tensor:
+    chunks = pixel_values.split(batch_size)
+    return torch.cat([classifier(chunk.to(classifier.device)).argmax(-1).cpu() for chunk in chunks])
+
+
+def attribute_with(explainer, batch_size: int = 128) -> Callable[..., torch.Tensor]:
+    """The explainer in the calling form of `METHODS`."""
+
+    @torch.no_grad()
+    def learned(classifier, pixel_values, targets):
+        pairs = zip(pixel_values.split(batch_size), targets.split(batch_size), strict=True)
+        device = explainer.device
+        return torch.cat([explainer(x.to(device), targets=t.to(device)).attributions.cpu() for x, t in pairs])
+
+    return learned
+
+
+def choose_smoothing(classifier, tune: Scenes, references) -> int:
+    """The box of `SMOOTHINGS` whose integrated gradients score best on pictures that are for tuning."""
+    maps = METHODS["integrated_gradients"](
+        classifier, tune.pixel_values, tune.targets, batch_size=tune.batch_size
+    ).cpu()
+
+    def loss(size):
+        reports = [score(classifier, tune, box(maps, size), reference, budgets=11).mean() for reference in references]
+        return sum(r["deletion"] - r["insertion"] for r in reports)
+
+    return min(SMOOTHINGS, key=loss)
+
+
+def methods_to_compare(explainer, tune: Scenes, references, refinement: dict) -> dict[str, Callable[..., torch.Tensor]]:
+    """Name -> function (classifier, pixel_values, targets) -> maps, each in its fair setting."""
+    size = choose_smoothing(tune.classifier, tune, references)
+    learned, batch = attribute_with(explainer), {"batch_size": tune.batch_size}
+
+    def smoothed(classifier, pixel_values, targets):
+        return box(METHODS["integrated_gradients"](classifier, pixel_values, targets, **batch).cpu(), size)
+
+    def refined(start):
+        return lambda c, x, t: refine(c, x, start(c, x, t), t, **batch, **refinement).cpu()
+
+    def plain(name, **options):
+        return lambda c, x, t: METHODS[name](c, x, t, **options).cpu()
+
+    return {
+        "learned": learned,
+        "learned_refined": refined(learned),
+        "integrated_gradients": plain("integrated_gradients", **batch),
+        "integrated_gradients_smoothed": smoothed,
+        "integrated_gradients_refined": refined(smoothed),
+        "occlusion": plain("occlusion", **batch),
+        "gradient": plain("gradient", **batch),
+        "random": plain("random"),
+    }
+
+
+def score(classifier, scenes: Scenes, maps: torch.Tensor, reference, budgets: int = 21):
+    return measure(
+        classifier, scenes.pixel_values, maps, scenes.targets,
+        reference=reference, budgets=budgets, batch_size=scenes.batch_size,
+    )  # fmt: skip
+
+
+def compare(explainer, scenes: Scenes, tune: Scenes, references, *, budgets: int = 21, refinement=None, progress=iter):
+    """name -> {"ms", "references": {name: {"deletion", "insertion", "curves"}}, and the localization scores}.
+
+    Args:
+        references: removed pixels become these, one measurement each.
+        progress: wraps the iterator over the methods, as tqdm.
+    """
+    classifier = scenes.classifier
+    methods = methods_to_compare(explainer, tune, references, refinement or {})
+    chosen, second = scenes.second()
+    results, maps_of = {}, {}
+    for name in progress([*methods, "exact_mask"]):
+        if name == "exact_mask":
+            maps, others, took = scenes.evidence.float(), None, None
+        else:
+            started = time.perf_counter()
+            maps = methods[name](classifier, scenes.pixel_values, scenes.targets)
+            took = 1000 * (time.perf_counter() - started) / len(scenes)
+            others = methods[name](classifier, scenes.pixel_values[chosen], second) if len(chosen) else None
+        entry: dict = {"label": LABELS[name], "ms": took, "references": {}}
+        for reference in references:
+            report = score(classifier, scenes, maps, reference, budgets)
+            entry["references"][str(reference)] = {
+                "deletion": report.deletion.tolist(),
+                "insertion": report.insertion.tolist(),
+                "curves": {key: curve.tolist() for key, curve in report.curves.items()},
+                "protocol": report.protocol,
+            }
+        found = scenes.found
+        entry["average_precision"] = average_precision(maps[found], scenes.evidence[found]).tolist()
+        entry["pointing_game"] = pointing_game(maps[found], scenes.evidence[found]).tolist()
+        if others is not None:
+            masks = scenes.segments[chosen] == second[:, None, None]
+            values = class_discrimination(maps[chosen], others, scenes.evidence[chosen], masks)
+            entry["class_discrimination"] = values.tolist()
+        results[name], maps_of[name] = entry, maps
+    return results, maps_of
+
+
+# ---- summaries: of one run, or of several runs of one backbone ----
+
+
+def summarize(runs: list[dict]) -> tuple[dict, list[dict]]:
+    """Means with intervals of every method, and paired differences of the learned maps against the others."""
+    first = runs[0]
+    methods = {name: summarize_method([run[name] for run in runs]) for name in first}
+    comparisons = []
+    for ours in ("learned", "learned_refined"):
+        for other in first:
+            if ours not in first or other in ("learned", "learned_refined"):
+                continue
+            for reference in first[ours]["references"]:
+                for curve, sign in (("deletion", -1), ("insertion", 1)):
+                    a, b = ([run[m]["references"][reference][curve] for run in runs] for m in (ours, other))
+                    difference = paired(*([sign * np.asarray(v) for v in values] for values in (a, b)))
+                    comparisons.append(
+                        {
+                            "method": ours,
+                            "against": other,
+                            "reference": reference,
+                            "curve": curve,
+                            "difference": difference,
+                        }
+                    )
+    return methods, comparisons
+
+
+def summarize_method(runs: list[dict]) -> dict:
+    first, times = runs[0], [run["ms"] for run in runs]
+    entry: dict = {
+        "label": first["label"],
+        "ms": None if times[0] is None else float(np.median(times)),
+        "references": {},
+    }
+    for reference in first["references"]:
+        here = [run["references"][reference] for run in runs]
+        entry["references"][reference] = {key: interval([h[key] for h in here]) for key in ("deletion", "insertion")}
+        if all("curves" in h for h in here):
+            curves = {key: np.concatenate([h["curves"][key] for h in here]) for key in ("deletion", "insertion")}
+            entry["references"][reference]["curves"] = summarize_curves(curves)
+    for key in ("average_precision", "pointing_game", "class_discrimination"):
+        if all(run.get(key) for run in runs):
+            entry[key] = interval([run[key] for run in runs])
+    return entry
+
+
+def summarize_curves(curves: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    """Mean curve and its 95 % band by the normal approximation, point by point."""
+    out = {}
+    for key, curve in curves.items():
+        mean, width = curve.mean(0), 1.96 * curve.std(0) / len(curve) ** 0.5
+        out |= {key: mean.tolist(), f"{key}_low": (mean - width).tolist(), f"{key}_high": (mean + width).tolist()}
+    return out

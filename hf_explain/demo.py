@@ -1,0 +1,312 @@
+"""The main job on the embedded pictures: train a classifier and its explainer, explain, measure, write a report."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from transformers import ViTImageProcessorPil
+from transformers.utils import logging
+
+from .comparison import LABELS, Scenes, compare, predict, summarize, to_pixels
+from .modeling.classifier import Classifier
+from .modeling.modeling_ranking import RankingExplainerForImageClassification
+from .modeling.perturbation import ExplainerError, blend, reference_image
+from .report import headline, table, warning, write_report
+from .scenes import CLASSES, draw_scenes
+from .show import Row, draw_curves, save, sheet
+from .small_classifiers import BLANK_REFERENCES, RECIPES, build_classifier, random_cells, train_classifier
+from .training import TrainingConfig, train
+
+TRAIN_SEED, TUNE_SEED, REPORT_SEED = 0, 1, 10_000
+UNSEEN = ("noise", "1.0")  # what no classifier, no explainer and no refinement of the demo ever saw a pixel become
+SHOWN = ("learned", "learned_refined", "integrated_gradients_smoothed", "occlusion", "gradient")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The settings of a demo; `hf-explain demo` has a flag for each.
+
+    Args:
+        output_dir: gets classifier/, explainer/, report.html, overlays.png, curves.png and metrics.json.
+        backbone: a key of `small_classifiers.RECIPES`.
+        size: of the pictures, in pixels.
+        seed: of both trainings, and of the pictures that are reported.
+        train_pictures, tune_pictures, report_pictures: how many of each.
+        epochs: of the classifier; default those of its recipe.
+        explainer_steps, batch_size, learning_rate, preset: of the explainer's training.
+        references: pixels are removed to these in the measurements.
+        budgets: points of the measured curves.
+        refine_steps: of the refined maps.
+        device: cpu, cuda, ...; default a GPU where there is one.
+    """
+
+    output_dir: str = "hf-explain-demo"
+    backbone: str = "vit"
+    size: int = 64
+    seed: int = 0
+    train_pictures: int = 8000
+    tune_pictures: int = 32
+    report_pictures: int = 100
+    epochs: int | None = None
+    explainer_steps: int = 250
+    batch_size: int = 16
+    learning_rate: float = 2e-3
+    preset: str = "tiny"
+    references: tuple[str, ...] = ("black", "blur", "noise")
+    budgets: int = 21
+    refine_steps: int = 8
+    device: str | None = None
+
+
+def run(demo: Demo) -> dict:
+    """The results, which are also in metrics.json; per-picture values are under "pictures"."""
+    if demo.backbone not in RECIPES:
+        raise ExplainerError(f"unknown backbone {demo.backbone!r}; choose from {', '.join(RECIPES)}.")
+    for name in ("train_pictures", "tune_pictures", "report_pictures"):
+        if getattr(demo, name) < 2:
+            raise ExplainerError(f"{name}={getattr(demo, name)}; give at least 2.")
+    output, clock = Path(demo.output_dir), Clock()
+    output.mkdir(parents=True, exist_ok=True)
+    device = torch.device(demo.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    with clock("pictures", "Drawing the pictures"):
+        sets = [draw_scenes(n, s, demo.size) for n, s in splits(demo)]
+    with clock("classifier", f"Training the classifier: a small {demo.backbone}"):
+        classifier = make_classifier(demo, sets[0], device)
+    tune, report = (Scenes(classifier, *data) for data in sets[1:])
+    accuracy, masked = accuracies(classifier, report)
+    say(f"It names {100 * accuracy:.1f} % of {len(report)} new pictures rightly.")
+
+    with clock("explainer", "Training its explainer, on the same pictures without their labels"):
+        explainer = make_explainer(demo, classifier, sets[0][0])
+    explainer.save_pretrained(output / "explainer", include_classifier=True)
+
+    with clock("measurement", "Measuring it beside other methods, on new pictures"):
+        runs, maps = compare(
+            explainer, report, tune, [read(r) for r in demo.references],
+            budgets=demo.budgets, refinement={"steps": demo.refine_steps}, progress=bar,
+        )  # fmt: skip
+    results = describe(demo, clock, classifier, explainer, accuracy, masked, runs, device)
+    results["cases"], pictures = draw(results, runs, maps, report)
+    save(pictures["overlays"], output / "overlays.png")
+    save(pictures["curves"], output / "curves.png")
+    write_report(output / "report.html", results, pictures)
+    (output / "metrics.json").write_text(json.dumps(results | {"pictures": values(runs)}, indent=1))
+    say("\n" + table(results, style="text"))
+    say("\n".join(["", *headline(results), *filter(None, [warning(results)])]))
+    say(f"\n{clock.total() / 60:.1f} minutes. Open {output / 'report.html'}")
+    return results
+
+
+def splits(demo: Demo) -> list[tuple[int, int]]:
+    """(how many, seed) of the pictures for training, tuning and reporting."""
+    counts = demo.train_pictures, demo.tune_pictures, demo.report_pictures
+    return list(zip(counts, (TRAIN_SEED, TUNE_SEED, REPORT_SEED + demo.seed)))
+
+
+def make_classifier(demo: Demo, data, device) -> Classifier:
+    """Trained, and saved in classifier/."""
+    images, labels, _ = data
+    model = build_classifier(demo.backbone, demo.size, demo.seed)
+    processor = ViTImageProcessorPil(size={"height": demo.size, "width": demo.size})
+    space = Classifier(model, processor).pixel_space
+    recipe = RECIPES[demo.backbone]
+    if demo.epochs is not None:
+        recipe = type(recipe)(**{**recipe.__dict__, "epochs": demo.epochs})
+    pixels = space.from_rgb(torch.as_tensor(images).permute(0, 3, 1, 2).float() / 255)
+    train_classifier(
+        model.to(device), pixels, torch.as_tensor(labels), space, recipe=recipe, seed=demo.seed, progress=bar
+    )
+    folder = Path(demo.output_dir) / "classifier"
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return Classifier.from_pretrained(folder).to(device)
+
+
+def make_explainer(demo: Demo, classifier: Classifier, images: np.ndarray):
+    """Trained on the pictures alone: what it learns from is the classifier."""
+    explainer = RankingExplainerForImageClassification.from_classifier(classifier, preset=demo.preset, seed=demo.seed)
+    config = TrainingConfig(
+        seed=demo.seed,
+        max_steps=demo.explainer_steps,
+        per_device_train_batch_size=demo.batch_size,
+        learning_rate=demo.learning_rate,
+        references=BLANK_REFERENCES,
+        num_workers=0,
+    )
+    train(explainer, Pixels(to_pixels(classifier, images)), config)
+    return explainer.eval()
+
+
+class Pixels(torch.utils.data.Dataset):
+    def __init__(self, pixel_values: torch.Tensor):
+        self.pixel_values = pixel_values
+
+    def __len__(self):
+        return len(self.pixel_values)
+
+    def __getitem__(self, index):
+        return {"pixel_values": self.pixel_values[index]}
+
+
+def accuracies(classifier: Classifier, scenes: Scenes) -> tuple[float, dict[str, float]]:
+    """On whole pictures, and with a share of the cells of 4 x 4 pixels blanked, the references of training in turn."""
+    random, by_share = torch.Generator().manual_seed(0), {}
+    side = scenes.pixel_values.shape[-1] // 4
+    for share in (0.0, 0.1, 0.25, 0.5, 0.75, 0.9):
+        gone = torch.rand(len(scenes), side, side, generator=random) < share
+        gone = gone.repeat_interleave(4, 1).repeat_interleave(4, 2)
+        right = []
+        for reference in BLANK_REFERENCES:
+            blank = reference_image(scenes.pixel_values, classifier.pixel_space, reference)
+            right.append(predict(classifier, blend(scenes.pixel_values, gone, blank)) == scenes.labels)
+        by_share[str(share)] = float(torch.stack(right).float().mean())
+    return by_share["0.0"], by_share
+
+
+# ---- what is written ----
+
+
+def describe(demo, clock, classifier, explainer, accuracy, masked, runs, device) -> dict:
+    methods, comparisons = summarize([runs])
+    counts = zip(("train", "tune", "report"), splits(demo))
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    return {
+        "command": f"hf-explain demo --backbone {demo.backbone} --size {demo.size} --seed {demo.seed}",
+        "backbone": demo.backbone,
+        "size": demo.size,
+        "seed": demo.seed,
+        "settings": asdict(demo) | {"output_dir": Path(demo.output_dir).name},
+        "device": name,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        "minutes": clock.total() / 60,
+        "seconds": clock.seconds,
+        "data": {key: {"seed": seed, "pictures": n} for key, (n, seed) in counts} | {"classes": CLASSES},
+        "classifier": {
+            "parameters": sum(p.numel() for p in classifier.parameters()),
+            "accuracy": accuracy,
+            "accuracy_when_masked": masked,
+        },
+        "explainer": {
+            "parameters": sum(p.numel() for p in explainer.head.parameters()),
+            "preset": demo.preset,
+            "steps": demo.explainer_steps,
+            "batch_size": demo.batch_size,
+            "references": list(BLANK_REFERENCES),
+        },
+        "unseen": [r for r in demo.references if r in UNSEEN],
+        "protocol": {r: runs["learned"]["references"][r]["protocol"] for r in map(str, map(read, demo.references))},
+        "methods": methods,
+        "comparisons": comparisons,
+    }
+
+
+def values(runs: dict) -> dict:
+    """What a table over several runs needs: per-picture scores without curves."""
+    out: dict = {}
+    for name, entry in runs.items():
+        references = {r: {k: found[k] for k in ("deletion", "insertion")} for r, found in entry["references"].items()}
+        out[name] = {**entry, "references": references}
+    return json.loads(json.dumps(out), parse_float=lambda x: round(float(x), 5))
+
+
+def draw(results: dict, runs: dict, maps: dict, scenes: Scenes) -> tuple[list[dict], dict]:
+    """The cases that are looked at closely, and all pictures of the report."""
+    reference = next(iter(runs["learned"]["references"]))
+    found = runs["learned"]["references"][reference]
+    quality = np.asarray(found["insertion"]) - np.asarray(found["deletion"])
+    best, worst = int(quality.argmax()), int(quality.argmin())
+    middle = np.argsort(quality)[np.linspace(0, len(quality) - 1, 8).astype(int)[1:-1]].tolist()
+    pictures = {
+        "overlays": sheet([row(i, runs, maps, scenes, reference) for i in middle], [LABELS[m] for m in SHOWN]),
+        "success": sheet([row(best, runs, maps, scenes, reference)], [LABELS[m] for m in SHOWN]),
+        "failure": sheet([row(worst, runs, maps, scenes, reference)], [LABELS[m] for m in SHOWN]),
+        "curves": draw_curves(
+            {LABELS[m]: results["methods"][m]["references"][reference]["curves"] for m in results["methods"]},
+            yardsticks=[LABELS[m] for m in ("exact_mask", "random")],
+            title=f"Removed pixels become: {reference}",
+        ),
+    }
+    cases = []
+    for kind, index in (("success", best), ("failure", worst)):
+        predicted, label = int(scenes.targets[index]), int(scenes.labels[index])
+        text = "It has the best learned map of all: " if kind == "success" else "It has the worst learned map of all: "
+        text += f"insertion minus deletion is {quality[index]:.2f}, the median picture has {np.median(quality):.2f}. "
+        if predicted != label:
+            text += f"The classifier is wrong here, the label is {CLASSES[label]}; the map is of what it said."
+        elif not scenes.found[index]:
+            text += "The texture it named is not in the picture."
+        else:
+            share = float(scenes.evidence[index].float().mean())
+            text += f"The texture it named covers {100 * share:.0f} % of the picture."
+        cases.append(
+            {
+                "kind": kind,
+                "label": CLASSES[predicted],
+                "image": index,
+                "text": text,
+                "deletion": found["deletion"][index],
+                "insertion": found["insertion"][index],
+            }
+        )
+    return cases, pictures
+
+
+def row(index: int, runs: dict, maps: dict, scenes: Scenes, reference: str) -> Row:
+    scores = [runs[m]["references"][reference] for m in SHOWN]
+    predicted, label = (CLASSES[int(c[index])] for c in (scenes.targets, scenes.labels))
+    return Row(
+        scenes.images[index],
+        [maps[m][index] for m in SHOWN],
+        scenes.evidence[index].numpy(),
+        predicted if predicted == label else f"{predicted} (wrong: {label})",
+        [f"del {s['deletion'][index]:.2f}, ins {s['insertion'][index]:.2f}" for s in scores],
+    )
+
+
+# ---- talking ----
+
+
+class Clock:
+    """Says what begins, and keeps how long it took."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str, sentence: str):
+        say(sentence + " ...")
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 1)
+
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def bar(steps):
+    """A progress bar with the time left; silent when not on a terminal."""
+    return logging.tqdm(steps, disable=None, leave=False)
+
+
+def read(reference: str) -> str | float:
+    try:
+        return float(reference)
+    except ValueError:
+        return reference
