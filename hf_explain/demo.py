@@ -22,7 +22,7 @@ from .modeling.perturbation import ExplainerError, blend, reference_image
 from .report import headline, table, warning, write_report
 from .scenes import CLASSES, draw_scenes
 from .show import Row, draw_curves, save, sheet
-from .small_classifiers import BLANK_REFERENCES, RECIPES, build_classifier, random_cells, train_classifier
+from .small_classifiers import BLANK_REFERENCES, RECIPES, build_classifier, random_regions, train_classifier
 from .training import TrainingConfig, train
 
 TRAIN_SEED, TUNE_SEED, REPORT_SEED = 0, 1, 10_000
@@ -39,9 +39,14 @@ class Demo:
         backbone: a key of `small_classifiers.RECIPES`.
         size: of the pictures, in pixels.
         seed: of both trainings, and of the pictures that are reported.
-        train_pictures, tune_pictures, report_pictures: how many of each.
+        train_pictures: how many both are trained on.
+        tune_pictures: how many the smoothing of integrated gradients is chosen on.
+        report_pictures: how many everything is measured on.
         epochs: of the classifier; default those of its recipe.
-        explainer_steps, batch_size, learning_rate, preset: of the explainer's training.
+        explainer_steps: optimizer steps of the explainer.
+        batch_size: pictures per step of the explainer.
+        learning_rate: of the explainer.
+        preset: size of the explainer.
         references: pixels are removed to these in the measurements.
         budgets: points of the measured curves.
         refine_steps: of the refined maps.
@@ -158,14 +163,12 @@ class Pixels(torch.utils.data.Dataset):
 
 
 def accuracies(classifier: Classifier, scenes: Scenes) -> tuple[float, dict[str, float]]:
-    """On whole pictures, and with a share of the cells of 4 x 4 pixels blanked, the references of training in turn."""
+    """On whole pictures, and with a share of random regions blanked, mean over the references of training."""
     random, by_share = torch.Generator().manual_seed(0), {}
-    side = scenes.pixel_values.shape[-1] // 4
     for share in (0.0, 0.1, 0.25, 0.5, 0.75, 0.9):
-        gone = torch.rand(len(scenes), side, side, generator=random) < share
-        gone = gone.repeat_interleave(4, 1).repeat_interleave(4, 2)
         right = []
         for reference in BLANK_REFERENCES:
+            gone = random_regions(scenes.pixel_values, torch.tensor(share), random)
             blank = reference_image(scenes.pixel_values, classifier.pixel_space, reference)
             right.append(predict(classifier, blend(scenes.pixel_values, gone, blank)) == scenes.labels)
         by_share[str(share)] = float(torch.stack(right).float().mean())

@@ -57,6 +57,75 @@ def test_sinkhorn_gradcheck():
     assert torch.autograd.gradcheck(lambda s: gumbel_sinkhorn(s, 0.5, noise=0.0).permutation, scores)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+@pytest.mark.parametrize("tau", [0.3, 0.05])
+def test_long_iterations_are_the_definition_too(tau, noise):
+    """Many blocks of scaling vectors, some that leave their reach at once; every sample has its own end."""
+    even = torch.linspace(-0.5, 0.5, 20, dtype=torch.float64)
+    skewed = (torch.arange(20) > 17).double()
+    samples = torch.stack([5 * even, 120 * even + 60, 300 * skewed - 30, 500 * even**3]) * tau
+    gumbel = noise * draw_gumbel((4, 20, 20), generator(3), samples)
+    weights = torch.randn(4, 20, 20, dtype=torch.float64, generator=generator(1))
+    scores = samples.clone().requires_grad_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        soft = gumbel_sinkhorn(scores, tau, noise=gumbel)
+    (ours,) = torch.autograd.grad(soft.permutation, scores, weights)
+    for i, iterations in enumerate([30, 120, 300, 125]):
+        one = samples[i : i + 1].clone().requires_grad_()
+        expected = unrolled(one, tau, gumbel[i : i + 1], iterations)
+        assert torch.allclose(soft.permutation[i], expected[0], atol=1e-10)
+        (theirs,) = torch.autograd.grad(expected, one, weights[i : i + 1])
+        assert (ours[i] - theirs[0]).abs().max() < 1e-7 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("spread, shift", [(3.0, 0.0), (30.0, 0.0), (90.0, 0.0), (30.0, 20.0), (150.0, 100.0)])
+def test_float32_is_enough(spread, shift):
+    """kappa 10 to 500; the last drifts far. Logits (s - a)^2 / tau left 20 % error in the gradient at 300."""
+    scores = torch.linspace(-0.5, 0.5, 100, dtype=torch.float64).expand(1, -1) * spread + shift
+    weights = torch.randn(1, 100, 100, dtype=torch.float64, generator=generator(1))
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        x = scores.to(dtype, copy=True).requires_grad_()
+        soft = gumbel_sinkhorn(x, 0.3, noise=0.0)
+        (gradient,) = torch.autograd.grad(soft.permutation, x, weights.to(dtype))
+        found.append((soft.permutation.double(), gradient.double()))
+    (exact, slope), (single, single_slope) = found
+    assert (exact - single).abs().max() < 1e-5
+    assert (slope - single_slope).abs().max() < 1e-3 * slope.abs().max()
+
+
+def test_sinkhorn_does_not_depend_on_the_rest_of_the_batch():
+    scores = torch.randn(3, 30, generator=generator()) * torch.tensor([[0.1], [3.0], [30.0]])
+    scores[1, 4] = math.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        together = gumbel_sinkhorn(scores, 0.3, noise=0.0).permutation
+        for i in (0, 2):
+            alone = gumbel_sinkhorn(scores[i : i + 1], 0.3, noise=0.0).permutation[0]
+            assert torch.allclose(alone, together[i], atol=2e-5)
+
+
+def test_settings_for_products_change_nothing_and_stay():
+    scores, matmul = torch.randn(2, 40, generator=generator()), torch.backends.mkldnn.matmul
+
+    def gradient():
+        x = scores.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            permutation = gumbel_sinkhorn(x, 0.1, noise=0.0).permutation
+            return torch.autograd.grad(permutation, x, torch.ones_like(permutation).tril())[0]
+
+    plain, before = gradient(), matmul.fp32_precision
+    try:
+        matmul.fp32_precision = "bf16"
+        assert torch.equal(gradient(), plain) and matmul.fp32_precision == "bf16"
+    finally:
+        matmul.fp32_precision = before
+    x = scores.clone().requires_grad_()
+    permutation = gumbel_sinkhorn(x, 0.1, noise=0.0).permutation
+    assert torch.equal(plain, torch.autograd.grad(permutation, x, torch.ones_like(permutation).tril())[0])
+
+
 def test_sinkhorn_equals_the_bilinear_form():
     scores = torch.rand(1, 10, dtype=torch.float64, generator=generator())
     one = gumbel_sinkhorn(scores, 0.2, noise=0.0, iterations=300).permutation
