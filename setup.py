@@ -19,6 +19,7 @@ packages = sorted({*find_packages(include=["hf_explain", "hf_explain.*"]), "hf_e
 # Lower bounds are those transformers itself asks for, or later ones where we need them.
 core = [
     "accelerate>=1.10",
+    "captum>=0.8",
     "datasets>=4.0",
     "huggingface-hub>=1.31,<3",
     "numpy>=1.26",
@@ -30,8 +31,7 @@ core = [
 ]
 train = ["tensorboard>=2.14"]  # training itself needs nothing more; this shows its curves
 space = ["gradio>=6.0"]
-methods = ["captum>=0.8"]
-test = [*methods, "evaluate>=0.4.6", "pytest>=8.0"]
+test = ["evaluate>=0.4.6", "pytest>=8.0"]
 dev = [*test, "build>=1.2", "mypy>=1.15", "ruff>=0.12"]
 
 setup(
@@ -49,7 +49,7 @@ setup(
     package_data={"hf_explain": ["py.typed"]},
     install_requires=core,
     entry_points={"console_scripts": ["hf-explain = hf_explain.cli:main"]},
-    extras_require={"train": train, "space": space, "methods": methods, "test": test, "dev": dev},
+    extras_require={"train": train, "space": space, "test": test, "dev": dev},
     keywords=["attribution", "explainability", "faithfulness", "image classification", "saliency", "transformers"],
     classifiers=[
         "Development Status :: 2 - Pre-Alpha",

@@ -1,4 +1,4 @@
-"""A learned explainer beside other methods, on pictures whose evidence is known: per-picture values and their summary."""
+"""A learned explainer beside other methods, on pictures whose evidence is known: values and their summary."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .refinement import refine
 from .smoothing import box
 
 LABELS = {
-    "learned": "learned, one pass",
-    "learned_refined": "learned, refined",
+    "learned": "learned",
+    "learned_refined": "learned + refinement",
     "integrated_gradients": "integrated gradients",
-    "integrated_gradients_smoothed": "integrated gradients, smoothed",
-    "integrated_gradients_refined": "integrated gradients, smoothed, refined",
+    "integrated_gradients_smoothed": "smoothed integrated gradients",
+    "integrated_gradients_refined": "smoothed integrated gradients + refinement",
     "occlusion": "occlusion",
     "gradient": "gradient",
     "exact_mask": "exact mask",
@@ -31,9 +31,9 @@ SCORES = ("deletion", "insertion", "average_precision", "pointing_game", "class_
 
 
 class Scenes:
-    """Pictures of one seed as the classifier sees them, with the class it predicts and where that class's texture is."""
+    """Pictures of one seed as the classifier sees them, with the predicted class and where that class's texture is."""
 
-    def __init__(self, classifier, images: np.ndarray, labels: np.ndarray, segments: np.ndarray, batch_size: int = 128):
+    def __init__(self, classifier, images: np.ndarray, labels: np.ndarray, segments: np.ndarray, batch_size=128):
         self.classifier, self.batch_size = classifier, batch_size
         self.images, self.labels, self.segments = images, torch.as_tensor(labels), torch.as_tensor(segments)
         self.pixel_values = to_pixels(classifier, images)
@@ -47,7 +47,7 @@ class Scenes:
         return len(self.labels)
 
     def second(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Indices of the pictures with a second texture beside the predicted one, and the largest such class of each."""
+        """Indices of the pictures with a second texture beside the predicted one, and each's largest such class."""
         areas = torch.stack([(self.segments == c).flatten(1).sum(1) for c in range(self.classifier.num_labels)], 1)
         areas[torch.arange(len(self)), self.targets] = 0
         chosen = ((areas.amax(1) > 0) & self.found).nonzero().flatten()
@@ -112,7 +112,7 @@ def methods_to_compare(explainer, tune: Scenes, references, refinement: dict) ->
         "integrated_gradients_smoothed": smoothed,
         "integrated_gradients_refined": refined(smoothed),
         "occlusion": plain("occlusion", **batch),
-        "gradient": plain("gradient", **batch),
+        "gradient": plain("gradient"),
         "random": plain("random"),
     }
 
@@ -142,8 +142,10 @@ def compare(explainer, scenes: Scenes, tune: Scenes, references, *, budgets: int
             started = time.perf_counter()
             maps = methods[name](classifier, scenes.pixel_values, scenes.targets)
             took = 1000 * (time.perf_counter() - started) / len(scenes)
-            others = methods[name](classifier, scenes.pixel_values[chosen], second) if len(chosen) else None
-        entry: dict = {"label": LABELS[name], "ms": took, "references": {}}
+            several = len(chosen) and not name.endswith("refined")  # refining the maps of two classes is dear
+            others = methods[name](classifier, scenes.pixel_values[chosen], second) if several else None
+        maps, constant = order_at_random(maps)
+        entry: dict = {"label": LABELS[name], "ms": took, "constant": constant, "references": {}}
         for reference in references:
             report = score(classifier, scenes, maps, reference, budgets)
             entry["references"][str(reference)] = {
@@ -163,6 +165,13 @@ def compare(explainer, scenes: Scenes, tune: Scenes, references, *, budgets: int
     return results, maps_of
 
 
+def order_at_random(maps: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Maps with constant ones replaced by noise, and how many: occlusion is constant where nothing covered matters."""
+    constant = maps.flatten(1).amax(1) == maps.flatten(1).amin(1)
+    noise = torch.rand(maps[0].shape, generator=torch.Generator().manual_seed(0))
+    return torch.where(constant[:, None, None], noise, maps), int(constant.sum())
+
+
 # ---- summaries: of one run, or of several runs of one backbone ----
 
 
@@ -178,7 +187,8 @@ def summarize(runs: list[dict]) -> tuple[dict, list[dict]]:
             for reference in first[ours]["references"]:
                 for curve, sign in (("deletion", -1), ("insertion", 1)):
                     a, b = ([run[m]["references"][reference][curve] for run in runs] for m in (ours, other))
-                    difference = paired(*([sign * np.asarray(v) for v in values] for values in (a, b)))
+                    signed = [[sign * np.asarray(v) for v in values] for values in (a, b)]
+                    difference = paired(signed[0], signed[1])
                     comparisons.append(
                         {
                             "method": ours,
@@ -196,6 +206,7 @@ def summarize_method(runs: list[dict]) -> dict:
     entry: dict = {
         "label": first["label"],
         "ms": None if times[0] is None else float(np.median(times)),
+        "constant": sum(run.get("constant", 0) for run in runs),
         "references": {},
     }
     for reference in first["references"]:
@@ -212,7 +223,7 @@ def summarize_method(runs: list[dict]) -> dict:
 
 def summarize_curves(curves: dict[str, np.ndarray]) -> dict[str, list[float]]:
     """Mean curve and its 95 % band by the normal approximation, point by point."""
-    out = {}
+    out: dict[str, list[float]] = {}
     for key, curve in curves.items():
         mean, width = curve.mean(0), 1.96 * curve.std(0) / len(curve) ** 0.5
         out |= {key: mean.tolist(), f"{key}_low": (mean - width).tolist(), f"{key}_high": (mean + width).tolist()}

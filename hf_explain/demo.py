@@ -18,7 +18,7 @@ from transformers.utils import logging
 from .comparison import LABELS, Scenes, compare, predict, summarize, to_pixels
 from .modeling.classifier import Classifier
 from .modeling.modeling_ranking import RankingExplainerForImageClassification
-from .modeling.perturbation import ExplainerError, blend, reference_image
+from .modeling.perturbation import ExplainerError, PixelSpace, blend, reference_image
 from .report import headline, table, warning, write_report
 from .scenes import CLASSES, draw_scenes
 from .show import Row, draw_curves, save, sheet
@@ -26,7 +26,7 @@ from .small_classifiers import BLANK_REFERENCES, RECIPES, build_classifier, rand
 from .training import TrainingConfig, train
 
 TRAIN_SEED, TUNE_SEED, REPORT_SEED = 0, 1, 10_000
-UNSEEN = ("noise", "1.0")  # what no classifier, no explainer and no refinement of the demo ever saw a pixel become
+SEEN = ("black", "blur", 1.0)  # what the explainer learns to remove pixels to; noise it never sees
 SHOWN = ("learned", "learned_refined", "integrated_gradients_smoothed", "occlusion", "gradient")
 
 
@@ -46,7 +46,8 @@ class Demo:
         explainer_steps: optimizer steps of the explainer.
         batch_size: pictures per step of the explainer.
         learning_rate: of the explainer.
-        preset: size of the explainer.
+        hidden_size: channels of the explainer.
+        one_pass: the explainer reads hidden states only, not the classifier's slopes.
         references: pixels are removed to these in the measurements.
         budgets: points of the measured curves.
         refine_steps: of the refined maps.
@@ -61,12 +62,13 @@ class Demo:
     tune_pictures: int = 32
     report_pictures: int = 100
     epochs: int | None = None
-    explainer_steps: int = 250
+    explainer_steps: int = 600
     batch_size: int = 16
-    learning_rate: float = 2e-3
-    preset: str = "tiny"
+    learning_rate: float = 5e-3
+    hidden_size: int = 64
+    one_pass: bool = False
     references: tuple[str, ...] = ("black", "blur", "noise")
-    budgets: int = 21
+    budgets: int = 11
     refine_steps: int = 8
     device: str | None = None
 
@@ -122,7 +124,7 @@ def make_classifier(demo: Demo, data, device) -> Classifier:
     images, labels, _ = data
     model = build_classifier(demo.backbone, demo.size, demo.seed)
     processor = ViTImageProcessorPil(size={"height": demo.size, "width": demo.size})
-    space = Classifier(model, processor).pixel_space
+    space = PixelSpace.from_image_processor(processor)
     recipe = RECIPES[demo.backbone]
     if demo.epochs is not None:
         recipe = type(recipe)(**{**recipe.__dict__, "epochs": demo.epochs})
@@ -138,13 +140,15 @@ def make_classifier(demo: Demo, data, device) -> Classifier:
 
 def make_explainer(demo: Demo, classifier: Classifier, images: np.ndarray):
     """Trained on the pictures alone: what it learns from is the classifier."""
-    explainer = RankingExplainerForImageClassification.from_classifier(classifier, preset=demo.preset, seed=demo.seed)
+    explainer = RankingExplainerForImageClassification.from_classifier(
+        classifier, preset="tiny", seed=demo.seed, hidden_size=demo.hidden_size, pixel_size=8, hybrid=not demo.one_pass
+    )
     config = TrainingConfig(
         seed=demo.seed,
         max_steps=demo.explainer_steps,
         per_device_train_batch_size=demo.batch_size,
         learning_rate=demo.learning_rate,
-        references=BLANK_REFERENCES,
+        references=tuple(map(str, SEEN)),
         num_workers=0,
     )
     train(explainer, Pixels(to_pixels(classifier, images)), config)
@@ -204,12 +208,12 @@ def describe(demo, clock, classifier, explainer, accuracy, masked, runs, device)
         },
         "explainer": {
             "parameters": sum(p.numel() for p in explainer.head.parameters()),
-            "preset": demo.preset,
+            "hybrid": not demo.one_pass,
             "steps": demo.explainer_steps,
             "batch_size": demo.batch_size,
-            "references": list(BLANK_REFERENCES),
+            "references": list(map(str, SEEN)),
         },
-        "unseen": [r for r in demo.references if r in UNSEEN],
+        "unseen": [r for r in demo.references if r not in map(str, SEEN)],
         "protocol": {r: runs["learned"]["references"][r]["protocol"] for r in map(str, map(read, demo.references))},
         "methods": methods,
         "comparisons": comparisons,

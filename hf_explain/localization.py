@@ -64,6 +64,8 @@ def ordered(maps: torch.Tensor, masks: torch.Tensor, seed: int) -> torch.Tensor:
     if empty:
         raise ExplainerError(f"the mask of image {empty[0]} is empty, so nothing in it can be found; leave it out.")
     order = torch.Generator()
-    rank = torch.cat([rank_pixels(one[None].cpu(), order.manual_seed(seed)) for one in maps])
-    hits = torch.zeros(len(maps), maps[0].numel())
-    return hits.scatter_(1, rank.flatten(1), masks.flatten(1).float().cpu())
+    ranks = [rank_pixels(one[None].cpu(), order.manual_seed(seed)).flatten() for one in maps]
+    hits = torch.zeros(maps.flatten(1).shape)
+    for hit, rank, mask in zip(hits, ranks, masks.flatten(1).float().cpu(), strict=True):
+        hit[rank] = mask
+    return hits

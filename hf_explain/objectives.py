@@ -60,26 +60,27 @@ class RankingObjective:
         operator: "sinkhorn", "topk", or "coarse_to_fine": Sinkhorn on grids up to `sinkhorn_limit` cells a side, soft
             top-k on finer ones.
         grids: cells per side, drawn uniformly from this range, both included; None ends at single pixels.
-        budgets: points of the curves with both ends, which are constants and cost no forward.
-        sampled: 0, or how many budgets of its own each picture draws instead, one in each of as many equal parts of
-            [0, 1]. Fewer forwards per picture, and areas that are right on average.
+        sampled: budgets each picture draws for itself, one in each of as many equal parts of [0, 1]: few forwards per
+            picture, and areas that are right on average. 0 for even budgets.
+        budgets: points of the curves if even, with both ends, which are constants and cost no forward.
         references: one is drawn per batch.
-        runner_up: share of the pictures whose second most probable class is conditioned on and scored, not the first.
+        runner_up: share of the pictures whose second most probable class is conditioned on and scored.
         tau: first and last temperature, linear over the run.
         standardize: scores to mean 0 and deviation 1 per picture, so that tau alone says how sharp the ranking is.
         noise: scale of the Gumbel noise: on the logits for Sinkhorn, on the scores for soft top-k.
-        score_both: condition on the prediction and score the runner-up too, as AHA's release; then runner_up is not used.
+        score_both: condition on the prediction and score the runner-up too, as AHA's release, instead of drawing.
         rank_twice: rank the negative scores again, with noise of its own, for insertion; else one ranking serves both.
         smooth: sigma in pixels of the Gaussian over the masks.
+        insertion: weight of 1 - insertion AUC beside the deletion AUC.
         peak: weight of the penalty on values above their neighborhood's mean.
     """
 
     operator: str = "coarse_to_fine"
     grids: tuple[int, int | None] = (7, None)
-    sinkhorn_limit: int = 28
+    sinkhorn_limit: int = 14
     budgets: int = 8
-    sampled: int = 0
-    references: tuple[str | float, ...] = ("black", "mean", "blur", "noise")
+    sampled: int = 2
+    references: tuple[str | float, ...] = ("black", "mean", "blur", "noise", 1.0)
     runner_up: float = 0.5
     tau: tuple[float, float] = (0.5, 0.05)
     standardize: bool = True
@@ -87,6 +88,7 @@ class RankingObjective:
     score_both: bool = False
     rank_twice: bool = False
     smooth: float = 0.0
+    insertion: float = 1.0
     peak: float = 0.0
 
     def __post_init__(self):
@@ -105,6 +107,7 @@ OBJECTIVES = {
     "aha-release": RankingObjective(
         operator="sinkhorn",
         grids=(7, 28),
+        sampled=0,
         budgets=16,
         references=("black", "mean", "blur"),
         tau=(1.0, 0.3),
@@ -167,7 +170,7 @@ def ranking_loss(
         ends = ends.gather(2, scored.expand(2, -1, -1)).sum(0) / (2 * (objective.budgets - 1))
         deletion, insertion = deletion + ends, insertion + ends
     deletion, insertion = deletion.mean(), insertion.mean()
-    loss = deletion + 1 - insertion
+    loss = deletion + objective.insertion * (1 - insertion)
     if objective.peak:
         loss = loss + objective.peak * peak_penalty(attributions)
     log = {
@@ -231,7 +234,7 @@ def soft_masks(attributions, shares, grid: int, tau: float, objective: RankingOb
         return objective.noise * draws.stack(scores, what, lambda g: draw_gumbel(shape, g, scores))
 
     if objective.operator == "sinkhorn" or (objective.operator != "topk" and grid <= objective.sinkhorn_limit):
-        soft = gumbel_sinkhorn(scores, tau, noise=gumbel(count, count) if objective.noise else 0.0)
+        soft = gumbel_sinkhorn(scores, tau, noise=gumbel(count, count) if objective.noise else 0.0, warn=False)
         masks, error = soft.masks(budgets), soft.column_error
     else:
         masks = soft_topk(scores + gumbel(count) if objective.noise else scores, budgets, tau)

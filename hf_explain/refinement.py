@@ -43,7 +43,7 @@ class Refinement:
 
     steps: int = 8
     learning_rate: float = 0.1
-    references: tuple[str | float, ...] = ("black", "blur")
+    references: tuple[str | float, ...] = ("black", "blur", 1.0)
     budgets: int = 6
     tau: float = 0.1
     scales: tuple[int | None, ...] = (16, None)

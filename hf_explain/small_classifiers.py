@@ -17,7 +17,7 @@ from transformers import AutoModelForImageClassification, PreTrainedConfig, PreT
 from .modeling.perturbation import ExplainerError, PixelSpace, blend, reference_image
 from .scenes import CLASSES
 
-BLANK_REFERENCES = ("black", "mean", "blur")  # noise and white are never trained on
+BLANK_REFERENCES = ("black", "mean", "blur")
 LARGE = 160  # pixels: from here on the usual full-size models
 
 
@@ -39,7 +39,7 @@ class Recipe:
 
 
 def encoder(size: int, **changes) -> dict:
-    """Eight patches a side. The wide initialization is what lets so narrow a transformer start to learn."""
+    """Eight patches a side. The wide initialization is what lets so narrow a model start to learn, here and below."""
     shape = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 128}
     return {"image_size": size, "patch_size": size // 8, "initializer_range": 0.06, **shape, **changes}
 
@@ -70,31 +70,39 @@ RECIPES = {
     "swin": Recipe(
         small=lambda size: transformers.SwinConfig(
             image_size=size, patch_size=size // 8, embed_dim=64, depths=[2, 2], num_heads=[4, 8], window_size=4,
-            mlp_ratio=2.0, drop_path_rate=0.0, initializer_range=0.06,
+            mlp_ratio=2.0, drop_path_rate=0.0, initializer_range=0.12,
         ),
         large=lambda size: transformers.SwinConfig(image_size=size),
+        plain=0.4,
     ),
     "convnext": Recipe(
         small=lambda size: transformers.ConvNextConfig(
-            hidden_sizes=[24, 48, 96], depths=[2, 2, 2], num_stages=3, patch_size=2, layer_scale_init_value=1.0,
-            initializer_range=0.08,
+            hidden_sizes=[24, 48, 96], depths=[2, 2, 2], num_stages=3, layer_scale_init_value=1.0,
+            initializer_range=0.2,
         ),
         large=lambda size: transformers.ConvNextConfig(image_size=size),
+        epochs=8,
+        learning_rate=4e-3,
+        plain=0.5,
     ),
     "resnet": Recipe(
         small=lambda size: transformers.ResNetConfig(
             embedding_size=24, hidden_sizes=[24, 48, 96], depths=[1, 1, 1], layer_type="basic"
         ),
         large=lambda size: transformers.ResNetConfig(),
-        epochs=4,
+        epochs=5,
         learning_rate=3e-3,
+        plain=0.2,
     ),
     "pvt_v2": Recipe(
         small=lambda size: transformers.PvtV2Config(
             image_size=size, hidden_sizes=[16, 32, 64, 96], depths=[1, 1, 2, 1], num_attention_heads=[1, 2, 4, 4],
-            sr_ratios=[4, 2, 1, 1], mlp_ratios=[2, 2, 2, 2], drop_path_rate=0.0, initializer_range=0.08,
+            sr_ratios=[4, 2, 1, 1], mlp_ratios=[2, 2, 2, 2], drop_path_rate=0.0, initializer_range=0.1,
         ),
         large=lambda size: transformers.PvtV2Config(image_size=size),
+        epochs=12,
+        learning_rate=1.5e-3,
+        plain=0.4,
     ),
 }  # fmt: skip
 

@@ -79,6 +79,8 @@ class RankingExplainerConfig(ExplainerConfig):
         hidden_size: channels of the decoder at stride 16 and coarser, and of a class embedding.
         pixel_size: channels at full resolution. Strides between have hidden_size / 2, / 4, ..., at least pixel_size.
         num_blocks: residual blocks at the coarsest resolution; every other one has one.
+        hybrid: the maps also see the slopes of the class's logit half-way to the blurred and to the black picture: one
+            more forward, and a backward per class, for pixels that the hidden states are too coarse to tell apart.
     """
 
     model_type = "hf_explainer_ranking"
@@ -86,6 +88,7 @@ class RankingExplainerConfig(ExplainerConfig):
     hidden_size: int = 160
     pixel_size: int = 8
     num_blocks: int = 2
+    hybrid: bool = False
 
     def __post_init__(self, **kwargs):
         for name, multiple in (("hidden_size", 8), ("pixel_size", 4), ("num_blocks", 1)):
@@ -93,6 +96,8 @@ class RankingExplainerConfig(ExplainerConfig):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1 or value % multiple:
                 what = f"positive multiple of {multiple}" if multiple > 1 else "integer of at least 1"
                 raise ExplainerError(f"{name}={value!r}; give a{'n' if multiple == 1 else ''} {what}.")
+        if not isinstance(self.hybrid, bool):
+            raise ExplainerError(f"hybrid={self.hybrid!r}; give True or False.")
         super().__post_init__(**kwargs)
 
 

@@ -128,3 +128,21 @@ class ClassMaps(nn.Module):
             here = torch.bmm(query, feature.flatten(2)).unflatten(2, feature.shape[-2:])  # (B, T, h, w)
             scores = resize(scores, here.shape[-2:]) + here
         return scores
+
+
+class SlopeMix(nn.Module):
+    """Adds slopes (B, T, R, H, W), as they are and averaged over two neighborhoods, weighed by (B, C, H, W)."""
+
+    SIZES = (1, 3, 7)
+
+    def __init__(self, width: int, count: int):
+        super().__init__()
+        self.weigh = nn.Conv2d(width, len(self.SIZES) * count, 1)
+
+    def forward(self, scores: torch.Tensor, features: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
+        weights = F.softplus(self.weigh(features)).unflatten(1, (len(self.SIZES), -1))  # (B, K, R, H, W): never against
+        flat = slopes.flatten(0, 1)  # (B T, R, H, W)
+        for weight, size in zip(weights.unbind(1), self.SIZES, strict=True):
+            mean = F.avg_pool2d(flat, size, stride=1, padding=size // 2, count_include_pad=False).view_as(slopes)
+            scores = scores + (weight[:, None] * mean).sum(2)
+        return scores

@@ -1,4 +1,7 @@
-"""The learned ranking explainer: every pixel's place in the order of importance, for any class, in one forward pass."""
+"""The learned ranking explainer: every pixel's place in the order of importance, for any class, in one forward pass.
+
+With `hybrid=True` it takes one more forward and a backward: the classifier's slopes, weighed by the learned features.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import torch
 from torch import nn
 
 from .configuration_explainer import RANKING_PRESETS, RankingExplainerConfig
-from .decoder import ClassMaps, PixelDecoder
+from .decoder import ClassMaps, PixelDecoder, SlopeMix
 from .modeling_explainer import ExplainerForImageClassification
+from .slopes import BASELINES, slopes
 
 
 class RankingHead(nn.Module):
-    """Class-free features of the decoder, dotted with one vector per class."""
+    """Class-free features of the decoder, dotted with one vector per class; in a hybrid, plus the weighed slopes."""
 
     def __init__(self, config: RankingExplainerConfig):
         super().__init__()
@@ -20,9 +24,12 @@ class RankingHead(nn.Module):
         shape = (config.hidden_size, config.pixel_size, config.num_blocks)
         self.decoder = PixelDecoder([m.channels for m in maps], strides, *shape)
         self.class_maps = ClassMaps(config.num_labels, config.hidden_size, self.decoder.widths)
+        self.mix = SlopeMix(config.pixel_size, len(BASELINES)) if config.hybrid else None
 
-    def forward(self, pixel_values: torch.Tensor, maps: list[torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
-        return self.class_maps(self.decoder(pixel_values, maps), targets)
+    def forward(self, pixel_values: torch.Tensor, maps: list[torch.Tensor], targets: torch.Tensor, slopes=None):
+        features = self.decoder(pixel_values, maps)
+        scores = self.class_maps(features, targets)
+        return scores if self.mix is None else self.mix(scores, features[-1], slopes)
 
 
 class RankingExplainerForImageClassification(ExplainerForImageClassification):
@@ -38,7 +45,13 @@ class RankingExplainerForImageClassification(ExplainerForImageClassification):
         self.post_init()
 
     def attribute(self, pixel_values: torch.Tensor, maps: list[torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
-        return self.head(pixel_values, maps, targets)
+        return self.head(pixel_values, maps, targets, self.slopes(pixel_values, targets))
+
+    def slopes(self, pixel_values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
+        """What only a hybrid reads, (B, T, R, H, W)."""
+        if not self.config.hybrid:
+            return None
+        return slopes(self.require_classifier(), pixel_values, targets).to(pixel_values.dtype)
 
 
 RankingExplainerForImageClassification.register_for_auto_class("AutoModel")

@@ -1,9 +1,12 @@
 """Class-free features at every resolution, dotted with one vector per class."""
 
+import itertools
+import math
+
 import pytest
 import torch
 
-from hf_explain.modeling.decoder import ClassMaps, PixelDecoder
+from hf_explain.modeling.decoder import ClassMaps, PixelDecoder, SlopeMix
 
 
 def decoder(strides=(4, 8, 16, 32), hidden_size=24, pixel_size=4, num_blocks=1):
@@ -73,3 +76,71 @@ def test_gradients_in_float64():
     inputs = [torch.randn(1, 3, 8, 8), torch.randn(1, 6, 2, 2), torch.randn(1, 6, 1, 1)]
     inputs = [t.double().requires_grad_(True) for t in inputs]
     assert torch.autograd.gradcheck(lambda x, a, b: model(x, [a, b])[-1].sum((1, 2, 3)), inputs, atol=1e-4)
+
+
+# ---- slopes ----
+
+
+def mixed(width=8, count=2, side=4, batch=2, targets=3):
+    """A mix with random weights, and what it is given: scores, features and slopes."""
+    torch.manual_seed(0)
+    mix = SlopeMix(width, count)
+    torch.nn.init.normal_(mix.weigh.bias)
+    scores, slopes = torch.randn(batch, targets, side, side), torch.randn(batch, targets, count, side, side)
+    return mix, scores, torch.randn(batch, width, side, side), slopes
+
+
+@torch.no_grad()
+def test_slopes_are_mixed_in_plain_loops():
+    """score + sum over neighborhoods and slopes of softplus(w . features + b) * mean of the slope around the pixel."""
+    mix, scores, features, slopes = mixed()
+    found, weight, bias = mix(scores, features, slopes), mix.weigh.weight[:, :, 0, 0], mix.weigh.bias
+    for b, t, y, x in itertools.product(range(2), range(3), range(4), range(4)):
+        expected, row = float(scores[b, t, y, x]), 0
+        for size in (1, 3, 7):
+            for r in range(2):
+                reach = size // 2
+                around = [
+                    float(slopes[b, t, r, v, u])
+                    for v in range(y - reach, y + reach + 1)
+                    for u in range(x - reach, x + reach + 1)
+                    if 0 <= v < 4 and 0 <= u < 4  # the mean is over what lies in the picture
+                ]
+                value = float(weight[row] @ features[b, :, y, x] + bias[row])
+                expected += math.log1p(math.exp(value)) * sum(around) / len(around)
+                row += 1
+        assert float(found[b, t, y, x]) == pytest.approx(expected, abs=1e-4)
+
+
+@torch.no_grad()
+def test_slopes_that_are_zero_change_nothing_and_rising_ones_never_lower():
+    mix, scores, features, slopes = mixed(side=9)
+    assert torch.equal(mix(scores, features, torch.zeros_like(slopes)), scores)
+    for r in range(slopes.shape[2]):
+        steeper = slopes.clone()
+        steeper[:, :, r] += torch.rand(slopes[:, :, r].shape)
+        assert (mix(scores, features, steeper) > mix(scores, features, slopes)).all()
+
+
+@torch.no_grad()
+def test_classes_share_the_weights_and_pictures_do_not_mix():
+    mix, scores, features, slopes = mixed()
+    together = mix(scores, features, slopes)
+    for b, t in itertools.product(range(2), range(3)):
+        alone = mix(scores[b : b + 1, t : t + 1], features[b : b + 1], slopes[b : b + 1, t : t + 1])
+        assert torch.allclose(together[b, t], alone[0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (33, 17)])
+def test_slopes_of_any_size(size):
+    mix = SlopeMix(4, 1)
+    found = mix(torch.zeros(1, 2, *size), torch.randn(1, 4, *size), torch.ones(1, 2, 1, *size))
+    assert found.shape == (1, 2, *size)
+    found.sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in mix.parameters())
+
+
+def test_gradients_of_the_mix_in_float64():
+    mix, *inputs = mixed(side=3, batch=1, targets=1)
+    inputs = [t.double().requires_grad_(True) for t in inputs]
+    assert torch.autograd.gradcheck(mix.double(), inputs)

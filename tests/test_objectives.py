@@ -53,7 +53,7 @@ def test_the_map_finds_known_evidence(operator):
     classifier = FindsRed(plain.config).eval()
     explainer = RankingExplainerForImageClassification.from_classifier(classifier, processor(64), preset="tiny")
     optimizer = torch.optim.AdamW(explainer.head.parameters(), lr=1e-2)
-    objective = find_objective("default", operator=operator, grids=(8, 16), budgets=6)
+    objective = find_objective("default", operator=operator, grids=(8, 16), sampled=0, budgets=6)
     steps, losses = 40, []
     explainer.train()
     for step in range(steps):
@@ -121,7 +121,14 @@ def test_the_soft_areas_become_the_hard_ones(operator):
     maps = cells.repeat_interleave(8, 1).repeat_interleave(8, 2)
     explainer.attribute = lambda *_: maps[:, None]
     objective = find_objective(
-        "default", operator=operator, grids=(8, 8), budgets=9, references=("black",), noise=0.0, score_both=True
+        "default",
+        operator=operator,
+        grids=(8, 8),
+        sampled=0,
+        budgets=9,
+        references=("black",),
+        noise=0.0,
+        score_both=True,
     )
     seen = {}
     for tau in (1.0, 0.1, 0.01):

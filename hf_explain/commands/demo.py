@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
-from ..demo import Demo, run as run_demo
+from ..demo import Demo
+from ..demo import run as run_demo
 from ..small_classifiers import RECIPES
 from .train import documented, flag
 
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    values = {field.name: getattr(arguments, field.name) for field in fields(Demo)}
-    run_demo(Demo(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}))
+    values: dict[str, Any] = {field.name: getattr(arguments, field.name) for field in fields(Demo)}
+    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    run_demo(Demo(**settings))
     return 0

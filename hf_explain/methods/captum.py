@@ -13,5 +13,5 @@ def find_captum(name: str):
         return getattr(importlib.import_module("captum.attr"), name)
     except ImportError as error:
         raise ExplainerError(
-            f"{name} needs captum, which is not installed; pip install hf-explain[methods]."
+            f"{name} needs captum, which is not installed; pip install captum."
         ) from error
