@@ -19,6 +19,8 @@ from .comparison import LABELS, Scenes, compare, predict, summarize, to_pixels
 from .modeling.classifier import Classifier
 from .modeling.modeling_ranking import RankingExplainerForImageClassification
 from .modeling.perturbation import ExplainerError, PixelSpace, blend, reference_image
+from .modeling.slopes import BASELINES
+from .objectives import OBJECTIVES
 from .report import headline, table, warning, write_report
 from .scenes import CLASSES, draw_scenes
 from .show import Row, draw_curves, save, sheet
@@ -26,7 +28,7 @@ from .small_classifiers import BLANK_REFERENCES, RECIPES, build_classifier, rand
 from .training import TrainingConfig, train
 
 TRAIN_SEED, TUNE_SEED, REPORT_SEED = 0, 1, 10_000
-SEEN = ("black", "blur", 1.0)  # what the explainer learns to remove pixels to; noise it never sees
+SEEN = ("black", "black", "blur", 1.0)  # what the explainer learns to remove pixels to, black most often; never noise
 SHOWN = ("learned", "learned_refined", "integrated_gradients_smoothed", "occlusion", "gradient")
 
 
@@ -84,6 +86,7 @@ def run(demo: Demo) -> dict:
     output.mkdir(parents=True, exist_ok=True)
     device = torch.device(demo.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
+    say(f"This takes about {max(1, round(estimate(demo, device) / 60))} minutes on {name_of_device(device)}.")
     with clock("pictures", "Drawing the pictures"):
         sets = [draw_scenes(n, s, demo.size) for n, s in splits(demo)]
     with clock("classifier", f"Training the classifier: a small {demo.backbone}"):
@@ -111,6 +114,28 @@ def run(demo: Demo) -> dict:
     say("\n".join(["", *headline(results), *filter(None, [warning(results)])]))
     say(f"\n{clock.total() / 60:.1f} minutes. Open {output / 'report.html'}")
     return results
+
+
+def estimate(demo: Demo, device: torch.device) -> float:
+    """Seconds of the whole demo, from the time the classifier takes for a forward and backward of some pictures."""
+    model = build_classifier(demo.backbone, demo.size).to(device).requires_grad_(False)
+    pictures = torch.rand(64, 3, demo.size, demo.size, device=device, requires_grad=True)
+    for _ in range(2):  # the first one is slow
+        started = time.perf_counter()
+        torch.autograd.grad(model(pictures).logits.sum(), pictures)
+        float(pictures[0, 0, 0, 0])  # waits for a GPU
+        one = (time.perf_counter() - started) / len(pictures)
+    recipe = RECIPES[demo.backbone]
+    training = demo.train_pictures * (recipe.epochs if demo.epochs is None else demo.epochs)
+    perturbed = 2 * OBJECTIVES["default"].sampled + (0 if demo.one_pass else len(BASELINES))
+    explaining = 1.3 * demo.explainer_steps * demo.batch_size * perturbed
+    curves = 9 * len(demo.references) * 2 * demo.budgets / 3  # forwards only: a third
+    maps = 150 + 160 + 2 * 16 * demo.refine_steps  # occlusion, integrated gradients, refinement
+    return one * (training + explaining + demo.report_pictures * (curves + maps))
+
+
+def name_of_device(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
 
 
 def splits(demo: Demo) -> list[tuple[int, int]]:
@@ -151,7 +176,9 @@ def make_explainer(demo: Demo, classifier: Classifier, images: np.ndarray):
         references=tuple(map(str, SEEN)),
         num_workers=0,
     )
-    train(explainer, Pixels(to_pixels(classifier, images)), config)
+    result = train(explainer, Pixels(to_pixels(classifier, images)), config)
+    if result.stopped_by:  # the training catches signals, to save; here there is nothing to go on from
+        raise SystemExit(128 + result.stopped_by)
     return explainer.eval()
 
 
@@ -185,14 +212,13 @@ def accuracies(classifier: Classifier, scenes: Scenes) -> tuple[float, dict[str,
 def describe(demo, clock, classifier, explainer, accuracy, masked, runs, device) -> dict:
     methods, comparisons = summarize([runs])
     counts = zip(("train", "tune", "report"), splits(demo))
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     return {
         "command": f"hf-explain demo --backbone {demo.backbone} --size {demo.size} --seed {demo.seed}",
         "backbone": demo.backbone,
         "size": demo.size,
         "seed": demo.seed,
         "settings": asdict(demo) | {"output_dir": Path(demo.output_dir).name},
-        "device": name,
+        "device": name_of_device(device),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

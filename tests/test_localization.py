@@ -181,7 +181,7 @@ def test_wrong_input(score):
     with pytest.raises(ExplainerError, match=r"maps \(4, 4\) and masks \(4, 4\); give"):
         score(maps[0], masks[0])
     masks[1] = False
-    with pytest.raises(ExplainerError, match="the mask of image 1 is empty, .*; leave it out"):
+    with pytest.raises(ExplainerError, match=r"the mask of image 1 is empty, .*; leave it out"):
         score(maps, masks)
 
 

@@ -170,7 +170,7 @@ def test_an_epoch_shows_every_picture_once():
     x, seen = watch(plain=1.0)
     places = {tuple(picture[0, 0].tolist()): index for index, picture in enumerate(x)}
     order = [[places[tuple(picture[0, 0].tolist())] for picture in batch] for batch in seen]
-    first, second = (sum(order[e : e + 4], []) for e in (0, 4))
+    first, second = ([i for batch in order[e : e + 4] for i in batch] for e in (0, 4))
     assert sorted(first) == sorted(second) == list(range(20)) and first != second != sorted(second)
     assert all(torch.equal(batch, x[which]) for batch, which in zip(seen, order, strict=True))  # none is blanked
 

@@ -12,6 +12,4 @@ def find_captum(name: str):
     try:
         return getattr(importlib.import_module("captum.attr"), name)
     except ImportError as error:
-        raise ExplainerError(
-            f"{name} needs captum, which is not installed; pip install captum."
-        ) from error
+        raise ExplainerError(f"{name} needs captum, which is not installed; pip install captum.") from error

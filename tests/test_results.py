@@ -1,0 +1,70 @@
+"""The tables in README.md and docs/ say what the measured results say."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def tables():
+    spec = importlib.util.spec_from_file_location("scenes_table", ROOT / "scripts" / "scenes_table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def results(tables):
+    return json.loads(tables.RESULTS.read_text())
+
+
+def test_readme_and_page_are_what_the_results_give(tables, results):
+    readme = tables.README.read_text("utf-8")
+    assert tables.written(readme, tables.as_readme(results)) == readme
+    assert tables.as_page(results) == tables.PAGE.read_text("utf-8")
+
+
+def test_a_changed_number_is_seen(tables, results):
+    changed = json.loads(json.dumps(results))
+    one = next(iter(changed["backbones"].values()))["methods"]["learned"]["references"]
+    next(iter(one.values()))["deletion"]["mean"] += 0.01
+    readme = tables.README.read_text("utf-8")
+    assert tables.written(readme, tables.as_readme(changed)) != readme
+    assert tables.as_page(changed) != tables.PAGE.read_text("utf-8")
+
+
+def test_the_results_are_what_was_promised(results):
+    """Three trainings each, 300 pictures per training, one reference at least that was never trained on."""
+    assert {"vit", "resnet", "swin"} <= set(results["backbones"])
+    for found in results["backbones"].values():
+        assert len(set(found["seed"])) == 3 and found["data"]["report"]["pictures"] == 900
+        assert all(seed >= 10_000 for seed in found["data"]["report"]["seed"])
+        assert found["unseen"] and not set(found["unseen"]) & set(found["explainer"]["references"])
+        assert all(p["reference"] and p["budgets"] for p in found["protocol"].values())
+
+
+def test_a_table_is_made_from_runs(tables):
+    """From per-picture values to both texts, restated for one cell."""
+
+    def run(seed, shift):
+        references = {"black": {"deletion": [0.1 + shift, 0.3], "insertion": [0.9, 0.7]}}
+        worse = {"black": {"deletion": [0.5, 0.6], "insertion": [0.4, 0.2]}}
+        entry = {"label": "learned", "ms": 1.0, "references": references, "average_precision": [1.0, 0.5]}
+        methods = {"learned": entry, "random": {**entry, "label": "random", "references": worse}}
+        return {
+            "backbone": "vit", "size": 64, "device": "a CPU", "versions": {}, "unseen": [], "explainer": {},
+            "seed": seed, "pictures": methods,
+            "protocol": {"black": {"name": "aha"}}, "minutes": 1.0, "settings": {"seed": seed},
+            "data": {"report": {"seed": 10_000 + seed, "pictures": 2}},
+            "classifier": {"parameters": 1, "accuracy": 0.95},
+        }  # fmt: skip
+
+    results = tables.collect({"vit": [run(0, 0.0), run(1, 0.2)]})
+    readme, page = tables.as_readme(results), tables.as_page(results)
+    assert "| learned | 0.250 / 0.800 | 0.75 | 1.0 |" in readme and "2 trainings, 4 pictures" in readme
+    assert "| random | +0.300 (" in page.replace("Learned, better by", "")
+    assert "learned beats random on deletion and insertion" in readme
