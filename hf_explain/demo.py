@@ -123,7 +123,7 @@ def estimate(demo: Demo, device: torch.device) -> float:
     for _ in range(2):  # the first one is slow
         started = time.perf_counter()
         torch.autograd.grad(model(pictures).logits.sum(), pictures)
-        float(pictures[0, 0, 0, 0])  # waits for a GPU
+        float(pictures.detach()[0, 0, 0, 0])  # waits for a GPU
         one = (time.perf_counter() - started) / len(pictures)
     recipe = RECIPES[demo.backbone]
     training = demo.train_pictures * (recipe.epochs if demo.epochs is None else demo.epochs)
@@ -135,7 +135,9 @@ def estimate(demo: Demo, device: torch.device) -> float:
 
 
 def name_of_device(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    threads = torch.get_num_threads()
+    cpu = f"{threads} CPU thread{'s' if threads > 1 else ''}"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
 
 
 def splits(demo: Demo) -> list[tuple[int, int]]:

@@ -34,7 +34,8 @@ class Refinement:
     Args:
         steps: of Adam; 0 leaves the map alone.
         learning_rate: about how far one step moves a cell of a grid, in standard deviations of the start.
-        references: what removed pixels become, in turn, and on all of which the iterates are compared.
+        references: what removed pixels become, in turn.
+        judges: references the map is compared with the best so far by; not those of a step, nor those one reports.
         budgets: points of the curve per step, drawn one in each of as many equal strata.
         tau: temperature of the soft masks, in the same unit.
         scales: cells on the shorter side of each grid of the residual; None is single pixels.
@@ -44,6 +45,7 @@ class Refinement:
     steps: int = 8
     learning_rate: float = 0.1
     references: tuple[str | float, ...] = ("black", "blur", 1.0)
+    judges: tuple[str | float, ...] = (0.5,)
     budgets: int = 6
     tau: float = 0.1
     scales: tuple[int | None, ...] = (16, None)
@@ -56,12 +58,12 @@ class Refinement:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
                 raise ExplainerError(f"{name}={value!r:.60}; give a number above 0.")
-        for name in ("references", "scales"):  # a list is as good as a tuple
+        for name in ("references", "judges", "scales"):  # a list is as good as a tuple
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Sequence) or not value:
                 raise ExplainerError(f"{name}={value!r:.60}; give a tuple of at least one.")
             object.__setattr__(self, name, tuple(value))
-        for reference in self.references:
+        for reference in (*self.references, *self.judges):
             gray = isinstance(reference, (int, float)) and 0 <= reference <= 1
             if not gray and not (isinstance(reference, str) and reference in REFERENCES):
                 shown = repr(reference) if isinstance(reference, (str, int, float)) else type(reference).__name__
@@ -190,17 +192,17 @@ class Curves:
 
     @torch.no_grad()
     def hard_loss(self, maps: torch.Tensor) -> torch.Tensor:
-        """Deletion + 1 - insertion (B,) with whole pixels, at `SHARES`, mean over the references."""
+        """Deletion + 1 - insertion (B,) with whole pixels, at `SHARES`, mean over the judges."""
         order = torch.Generator()
         rank = torch.cat([rank_pixels(one[None].cpu(), order.manual_seed(self.seed)) for one in maps]).to(maps.device)
         cuts = torch.tensor([round(share * rank[0].numel()) for share in SHARES], device=maps.device)
         loss = maps.new_zeros(len(maps), len(cuts))
-        for reference in self.settings.references:
+        for reference in self.settings.judges:
             blank = self.blank(reference, CHECK)
             for at, point in self.jobs(len(cuts)):
                 top = rank[at] < cuts[point, None, None]
                 loss[at, point] += self.probability(at, top, blank) + 1 - self.probability(at, ~top, blank)
-        return loss.mean(1) / len(self.settings.references)
+        return loss.mean(1) / len(self.settings.judges)
 
 
 @torch.no_grad()
