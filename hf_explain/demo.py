@@ -6,26 +6,37 @@ import json
 import platform
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
+from accelerate import PartialState
 from transformers import ViTImageProcessorPil
 from transformers.utils import logging
 
 from .comparison import LABELS, Scenes, compare, predict, summarize, to_pixels
+from .faithfulness import read_protocol
 from .modeling.classifier import Classifier
 from .modeling.modeling_ranking import RankingExplainerForImageClassification
 from .modeling.perturbation import ExplainerError, PixelSpace, blend, reference_image
 from .modeling.slopes import BASELINES
 from .objectives import OBJECTIVES
+from .refinement import Refinement
 from .report import headline, table, warning, write_report
 from .scenes import CLASSES, draw_scenes
 from .show import Row, draw_curves, save, sheet
-from .small_classifiers import BLANK_REFERENCES, RECIPES, build_classifier, random_regions, train_classifier
+from .small_classifiers import (
+    BLANK_REFERENCES,
+    RECIPES,
+    build_classifier,
+    check_recipe,
+    random_regions,
+    train_classifier,
+)
 from .training import TrainingConfig, train
+from .training_config import read_reference
 
 TRAIN_SEED, TUNE_SEED, REPORT_SEED = 0, 1, 10_000
 SEEN = ("black", "black", "blur", 1.0)  # what the explainer learns to remove pixels to, black most often; never noise
@@ -53,7 +64,6 @@ class Demo:
         references: pixels are removed to these in the measurements.
         budgets: points of the measured curves.
         refine_steps: of the refined maps.
-        device: cpu, cuda, ...; default a GPU where there is one.
     """
 
     output_dir: str = "hf-explain-demo"
@@ -72,19 +82,14 @@ class Demo:
     references: tuple[str, ...] = ("black", "blur", "noise")
     budgets: int = 11
     refine_steps: int = 8
-    device: str | None = None
 
 
 def run(demo: Demo) -> dict:
     """The results, which are also in metrics.json; per-picture values are under "pictures"."""
-    if demo.backbone not in RECIPES:
-        raise ExplainerError(f"unknown backbone {demo.backbone!r}; choose from {', '.join(RECIPES)}.")
-    for name in ("train_pictures", "tune_pictures", "report_pictures"):
-        if getattr(demo, name) < 2:
-            raise ExplainerError(f"{name}={getattr(demo, name)}; give at least 2.")
+    references = check(demo)
     output, clock = Path(demo.output_dir), Clock()
     output.mkdir(parents=True, exist_ok=True)
-    device = torch.device(demo.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = PartialState().device  # a GPU where there is one, as in training
 
     say(f"This takes about {max(1, round(estimate(demo, device) / 60))} minutes on {name_of_device(device)}.")
     with clock("pictures", "Drawing the pictures"):
@@ -101,7 +106,7 @@ def run(demo: Demo) -> dict:
 
     with clock("measurement", "Measuring it beside other methods, on new pictures"):
         runs, maps = compare(
-            explainer, report, tune, [read(r) for r in demo.references],
+            explainer, report, tune, references,
             budgets=demo.budgets, refinement={"steps": demo.refine_steps}, progress=bar,
         )  # fmt: skip
     results = describe(demo, clock, classifier, explainer, accuracy, masked, runs, device)
@@ -114,6 +119,22 @@ def run(demo: Demo) -> dict:
     say("\n".join(["", *headline(results), *filter(None, [warning(results)])]))
     say(f"\n{clock.total() / 60:.1f} minutes. Open {output / 'report.html'}")
     return results
+
+
+def check(demo: Demo) -> list[str | float]:
+    """The references, after refusing at once what would fail after minutes."""
+    check_recipe(demo.backbone, demo.size)
+    for name in ("train_pictures", "tune_pictures", "report_pictures"):
+        if getattr(demo, name) < 2:
+            raise ExplainerError(f"{name}={getattr(demo, name)}; give at least 2.")
+    if demo.epochs is not None and demo.epochs < 1:
+        raise ExplainerError(f"epochs={demo.epochs}; give at least 1.")
+    if demo.hidden_size < 8 or demo.hidden_size % 8:
+        raise ExplainerError(f"hidden_size={demo.hidden_size}; give a positive multiple of 8.")
+    training_config(demo)
+    Refinement(steps=demo.refine_steps)
+    read_protocol("aha", {"budgets": demo.budgets})
+    return [read_reference(reference) for reference in demo.references]
 
 
 def estimate(demo: Demo, device: torch.device) -> float:
@@ -170,7 +191,14 @@ def make_explainer(demo: Demo, classifier: Classifier, images: np.ndarray):
     explainer = RankingExplainerForImageClassification.from_classifier(
         classifier, preset="tiny", seed=demo.seed, hidden_size=demo.hidden_size, pixel_size=8, hybrid=not demo.one_pass
     )
-    config = TrainingConfig(
+    result = train(explainer, Pixels(to_pixels(classifier, images)), training_config(demo))
+    if result.stopped_by:  # the training catches signals, to save; here there is nothing to go on from
+        raise SystemExit(128 + result.stopped_by)
+    return explainer.eval()
+
+
+def training_config(demo: Demo) -> TrainingConfig:
+    return TrainingConfig(
         seed=demo.seed,
         max_steps=demo.explainer_steps,
         per_device_train_batch_size=demo.batch_size,
@@ -178,10 +206,6 @@ def make_explainer(demo: Demo, classifier: Classifier, images: np.ndarray):
         references=tuple(map(str, SEEN)),
         num_workers=0,
     )
-    result = train(explainer, Pixels(to_pixels(classifier, images)), config)
-    if result.stopped_by:  # the training catches signals, to save; here there is nothing to go on from
-        raise SystemExit(128 + result.stopped_by)
-    return explainer.eval()
 
 
 class Pixels(torch.utils.data.Dataset):
@@ -215,7 +239,7 @@ def describe(demo, clock, classifier, explainer, accuracy, masked, runs, device)
     methods, comparisons = summarize([runs])
     counts = zip(("train", "tune", "report"), splits(demo))
     return {
-        "command": f"hf-explain demo --backbone {demo.backbone} --size {demo.size} --seed {demo.seed}",
+        "command": command(demo),
         "backbone": demo.backbone,
         "size": demo.size,
         "seed": demo.seed,
@@ -241,11 +265,25 @@ def describe(demo, clock, classifier, explainer, accuracy, masked, runs, device)
             "batch_size": demo.batch_size,
             "references": list(map(str, SEEN)),
         },
-        "unseen": [r for r in demo.references if r not in map(str, SEEN)],
-        "protocol": {r: runs["learned"]["references"][r]["protocol"] for r in map(str, map(read, demo.references))},
+        "unseen": [r for r in runs["learned"]["references"] if r not in map(str, SEEN)],
+        "protocol": {r: found["protocol"] for r, found in runs["learned"]["references"].items()},
         "methods": methods,
         "comparisons": comparisons,
     }
+
+
+def command(demo: Demo) -> str:
+    """What makes this again: the flags that are not at their defaults."""
+    words = ["hf-explain demo"]
+    for field in fields(demo):
+        value = getattr(demo, field.name)
+        if field.name != "output_dir" and value != field.default:
+            words.append(f"--{field.name}" + ("" if value is True else f" {' '.join(map(str, as_list(value)))}"))
+    return " ".join(words)
+
+
+def as_list(value) -> list:
+    return list(value) if isinstance(value, tuple) else [value]
 
 
 def values(runs: dict) -> dict:
@@ -338,10 +376,3 @@ def say(text: str) -> None:
 def bar(steps):
     """A progress bar with the time left; silent when not on a terminal."""
     return logging.tqdm(steps, disable=None, leave=False)
-
-
-def read(reference: str) -> str | float:
-    try:
-        return float(reference)
-    except ValueError:
-        return reference

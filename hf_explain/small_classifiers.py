@@ -72,7 +72,7 @@ RECIPES = {
             image_size=size, patch_size=size // 8, embed_dim=64, depths=[2, 2], num_heads=[4, 8], window_size=4,
             mlp_ratio=2.0, drop_path_rate=0.0, initializer_range=0.12,
         ),
-        large=lambda size: transformers.SwinConfig(image_size=size),
+        large=lambda size: transformers.SwinConfig(image_size=size, window_size=min(7, size // 32)),
         plain=0.4,
     ),
     "convnext": Recipe(
@@ -107,12 +107,16 @@ RECIPES = {
 }  # fmt: skip
 
 
-def build_classifier(backbone: str, size: int = 64, seed: int = 0) -> PreTrainedModel:
-    """An untrained classifier of the scenes' classes."""
+def check_recipe(backbone: str, size: int) -> None:
     if backbone not in RECIPES:
         raise ExplainerError(f"unknown backbone {backbone!r}; choose from {', '.join(RECIPES)}.")
     if size < 32 or size % 32:
         raise ExplainerError(f"size={size}; give a multiple of 32 pixels, so that patches fit.")
+
+
+def build_classifier(backbone: str, size: int = 64, seed: int = 0) -> PreTrainedModel:
+    """An untrained classifier of the scenes' classes."""
+    check_recipe(backbone, size)
     recipe = RECIPES[backbone]
     config = (recipe.large if size >= LARGE else recipe.small)(size)
     config.id2label = dict(enumerate(CLASSES))
@@ -165,6 +169,8 @@ def train_classifier(
 def blank_some(pixel_values: torch.Tensor, space: PixelSpace, random: torch.Generator) -> torch.Tensor:
     """The batch with up to 90 % of half of its pictures replaced, by each reference in turn."""
     out, chosen = pixel_values.clone(), torch.randperm(len(pixel_values), generator=random)[: len(pixel_values) // 2]
+    if not len(chosen):
+        return out
     for which, reference in zip(chosen.chunk(len(BLANK_REFERENCES)), BLANK_REFERENCES):
         pictures = pixel_values[which]
         gone = random_regions(pictures, 0.9 * torch.rand(len(which), 1, 1, generator=random), random)

@@ -24,7 +24,7 @@ from hf_explain import METHODS, AutoModelForImageAttribution, Classifier, Explai
 from hf_explain import demo as demo_module
 from hf_explain.commands.train import documented
 from hf_explain.comparison import LABELS, Scenes, summarize, to_pixels
-from hf_explain.demo import Clock, Demo, Pixels, accuracies, make_classifier, make_explainer, read, splits
+from hf_explain.demo import Clock, Demo, Pixels, accuracies, make_classifier, make_explainer, splits
 from hf_explain.faithfulness import measure
 from hf_explain.modeling.modeling_ranking import RankingExplainerForImageClassification
 from hf_explain.report import headline, table, warning
@@ -34,7 +34,7 @@ from hf_explain.training import TrainingConfig, train
 
 SETTINGS = {
     "backbone": "resnet", "size": 64, "seed": 1, "train_pictures": 128, "tune_pictures": 3, "report_pictures": 6,
-    "epochs": 1, "explainer_steps": 3, "batch_size": 4, "budgets": 5, "refine_steps": 2, "device": "cpu",
+    "epochs": 1, "explainer_steps": 3, "batch_size": 4, "budgets": 5, "refine_steps": 2,
     "references": ("black", "noise"),
 }  # fmt: skip
 FLAGS = [
@@ -406,8 +406,11 @@ def test_flags_mean_the_settings(monkeypatch):
     assert seen == [Demo(), Demo("x", **SETTINGS)]
 
 
-def test_grays_are_numbers():
-    assert [read(r) for r in ("black", "0.5", "1")] == ["black", 0.5, 1.0]
+def test_the_command_makes_it_again():
+    assert demo_module.command(Demo("x")) == "hf-explain demo"
+    said = demo_module.command(Demo("x", one_pass=True, seed=3, references=("black", "0.5")))
+    assert said == "hf-explain demo --seed 3 --one_pass --references black 0.5"
+    assert demo_module.check(Demo(references=("black", "0.5", "1"))) == ["black", 0.5, 1.0]
 
 
 def test_the_clock_keeps_what_took_how_long(capsys):

@@ -133,7 +133,8 @@ def test_the_hard_loss_in_plain_loops(vit):
                 removed[0, :, pixel], kept[0, :, pixel] = blank.flatten(2)[0, :, pixel], x.flatten(2)[0, :, pixel]
             scores = [vit(v.view_as(x)).softmax(-1)[0, 2] for v in (removed, kept)]
             total += float(scores[0] + 1 - scores[1]) / len(SHARES) / 2
-    assert float(curves_of(vit, x, 2).hard_loss(maps)) == pytest.approx(total, abs=1e-5)
+    judged = curves_of(vit, x, 2, judges=("black", "blur"), references=("mean",))
+    assert float(judged.hard_loss(maps)) == pytest.approx(total, abs=1e-5)
 
 
 def test_the_gradient_in_one_piece(vit):

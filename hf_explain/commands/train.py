@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--explainer", help="Hub id or folder of a trained explainer to train further, instead")
     what.add_argument("--method", default="ranking", help=f"how it is trained: {', '.join(METHODS)}")
     what.add_argument("--preset", default="small", help="size of the head: tiny, small or base")
+    what.add_argument("--hybrid", action="store_true", help="the maps see the classifier's slopes too: slower, finer")
     what.add_argument("--backbone", help="Hub id or folder of a second model whose hidden states are read instead")
     what.add_argument("--output_dir", help="folder for the explainer, its checkpoints and the log")
     data = parser.add_argument_group("pictures")
@@ -120,8 +121,9 @@ def make_explainer(arguments: argparse.Namespace, config: TrainingConfig):
         if arguments.explainer:
             return ExplainerForImageClassification.from_pretrained(name)
         return METHODS[arguments.method].from_classifier(
-            name, backbone=arguments.backbone, preset=arguments.preset, seed=config.seed, **loading
-        )
+            name, backbone=arguments.backbone, preset=arguments.preset, seed=config.seed, hybrid=arguments.hybrid,
+            **loading,
+        )  # fmt: skip
     except OSError as error:
         raise OSError(f"{name} could not be loaded: {error}") from error
 
