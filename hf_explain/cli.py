@@ -10,7 +10,7 @@ import sys
 # Name: the module with add_arguments(parser) and run(arguments) -> exit code, and what the command does.
 # Modules are imported when their command is called.
 COMMANDS = {
-    "demo": ("hf_explain.commands.demo", "train, explain and measure once on embedded pictures, with no network"),
+    "demo": ("hf_explain.commands.demo", "everything once, on embedded pictures, with no network"),
     "train": ("hf_explain.commands.train", "train an explainer of a classifier on pictures without labels"),
 }
 

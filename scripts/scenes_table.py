@@ -2,12 +2,15 @@
 
 python scripts/scenes_table.py --runs demos                        # runs what is missing, then writes the table
 python scripts/scenes_table.py --runs demos --backbones vit resnet --seeds 0 1 2
-python scripts/scenes_table.py --check                             # does the README say what the file says?
+python scripts/scenes_table.py                                     # writes the tables anew from the values kept
+python scripts/scenes_table.py --check                             # do they say what the values say?
 
-A run that exists is not repeated. The README's part between the two markers is written from the file.
+A run whose values are kept in docs/results/scenes/ is not repeated, unless there is a new one in the folder of --runs. The
+part of the README between the two markers is written too.
 """
 
 import argparse
+import gzip
 import json
 import subprocess
 import sys
@@ -20,21 +23,34 @@ from hf_explain.small_classifiers import RECIPES
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE, README = ROOT / "docs/results/scenes.json", ROOT / "docs/results/scenes.md", ROOT / "README.md"
 BEGIN, END = "<!-- written by scripts/scenes_table.py -->", "<!-- end -->"
-KEPT = ("backbone", "size", "device", "versions", "protocol", "unseen", "explainer")
+RUNS = ROOT / "docs/results/scenes"  # per-picture values of every run
+SHARED = ("backbone", "size", "device", "versions", "protocol", "unseen", "explainer")
+KEPT = (*SHARED, "seed", "minutes", "data", "classifier", "settings", "pictures")
 
 
-def run_missing(arguments) -> dict[str, list[dict]]:
-    """backbone -> metrics of each seed."""
-    found: dict[str, list[dict]] = {}
+def run_missing(arguments) -> None:
+    """Demos whose values are not kept yet."""
     for seed in arguments.seeds:
         for backbone in arguments.backbones:
-            folder = Path(arguments.runs) / f"{backbone}-{seed}"
+            kept, folder = RUNS / f"{backbone}-{seed}.json.gz", Path(arguments.runs) / f"{backbone}-{seed}"
+            if kept.exists() and not (folder / "metrics.json").exists():
+                continue
             if not (folder / "metrics.json").exists():
                 command = [sys.executable, "-m", "hf_explain.cli", "demo", "--backbone", backbone, "--seed", str(seed)]
                 command += ["--report_pictures", str(arguments.pictures), "--output_dir", str(folder)]
                 subprocess.run([*command, *arguments.demo], check=True)
-            found.setdefault(backbone, []).append(json.loads((folder / "metrics.json").read_text()))
-    return found
+            metrics = json.loads((folder / "metrics.json").read_text())
+            text = json.dumps({key: metrics[key] for key in KEPT}, separators=(",", ":"))
+            RUNS.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def kept_runs() -> dict[str, list[dict]]:
+    """backbone -> what is kept of its runs, by seed."""
+    found: dict[str, list[dict]] = {}
+    for path in sorted(RUNS.glob("*.json.gz")):
+        found.setdefault(path.name.rpartition("-")[0], []).append(json.loads(gzip.decompress(path.read_bytes())))
+    return {backbone: found[backbone] for backbone in RECIPES if backbone in found}
 
 
 def merge(reports: list[dict]) -> dict:
@@ -48,7 +64,7 @@ def collect(found: dict[str, list[dict]]) -> dict:
         methods, comparisons = summarize([run["pictures"] for run in runs])
         accuracy = [run["classifier"]["accuracy"] for run in runs]
         backbones[backbone] = {
-            **{key: runs[0][key] for key in KEPT},
+            **{key: runs[0][key] for key in SHARED},
             "seed": [run["seed"] for run in runs],
             "minutes": [round(run["minutes"], 1) for run in runs],
             "data": {**runs[0]["data"], "report": merge([run["data"]["report"] for run in runs])},
@@ -143,8 +159,11 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.check:
         results, readme = json.loads(RESULTS.read_text()), README.read_text("utf-8")
-        return int(written(readme, as_readme(results)) != readme or as_page(results) != PAGE.read_text("utf-8"))
-    results = collect(run_missing(arguments))
+        same = results == json.loads(json.dumps(collect(kept_runs()))) and as_page(results) == PAGE.read_text("utf-8")
+        return int(not same or written(readme, as_readme(results)) != readme)
+    if arguments.runs:
+        run_missing(arguments)
+    results = collect(kept_runs())
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     PAGE.write_text(as_page(results), "utf-8")

@@ -17,7 +17,16 @@ from transformers import (
 
 from hf_explain import RankingExplainerForImageClassification
 from hf_explain.modeling.ranking import draw_gumbel, gumbel_sinkhorn, soft_topk
-from hf_explain.objectives import Draws, draw_blank, draw_grid, draw_reference, find_objective, ranking_loss, soft_masks
+from hf_explain.objectives import (
+    Draws,
+    draw_blank,
+    draw_budgets,
+    draw_grid,
+    draw_reference,
+    find_objective,
+    ranking_loss,
+    soft_masks,
+)
 
 TINY_VIT = {"patch_size": 8, "hidden_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4}
 TINY_RESNET = {"embedding_size": 24, "hidden_sizes": [24, 48, 72, 96], "depths": [2, 2, 2, 2], "layer_type": "basic"}
@@ -36,6 +45,7 @@ def training(arguments):
         name = f"{arguments.backbone}, {size} px"
         make = partial(TINY[arguments.backbone], size)
         yield step(arguments, device, name, make, size, preset, "topk", size, limit=0.3)
+        yield step(arguments, device, name, make, size, preset, "topk", size, limit=0.3, sampled=2)
         for grid in (8, 14, 28):
             if grid <= min(size, arguments.largest_grid):
                 limit = 0.3 if grid == 8 else None
@@ -48,8 +58,10 @@ def training(arguments):
     yield from operators(arguments, device)
 
 
-def step(arguments, device, name, make, size, preset, operator, grid, limit=None, autocast=None):
+def step(arguments, device, name, make, size, preset, operator, grid, limit=None, autocast=None, sampled=0):
     """One optimizer step over forward and backward of the bare classifier on the pictures that the step perturbs.
+
+    With even budgets, or with `sampled` ones: then there are fewer of these pictures, and the head is a larger part.
 
     Then the parts of the step, each by itself: `masks` is noise, ranking and upsampling, and `operator`, the ranking
     alone, is within it; `head` is forward and backward; `read` and `blank` are the forwards without gradient; what
@@ -60,7 +72,7 @@ def step(arguments, device, name, make, size, preset, operator, grid, limit=None
     explainer = RankingExplainerForImageClassification.from_classifier(make(), processor, preset=preset)
     explainer = explainer.to(device).train()
     classifier, head = explainer.classifier, explainer.head
-    objective = find_objective("default", operator=operator, grids=(grid, grid))
+    objective = find_objective("default", operator=operator, grids=(grid, grid), sampled=sampled)
     optimizer = torch.optim.AdamW(head.parameters())
     pixel_values = torch.randn(arguments.batch_size, 3, size, size, device=device)
     steps, blanks = itertools.count(), itertools.count()  # both draw the same references in the same order
@@ -87,7 +99,8 @@ def step(arguments, device, name, make, size, preset, operator, grid, limit=None
     scores = torch.randn(len(pixel_values), grid * grid, device=device)
     square = (len(pixel_values), grid * grid, grid * grid)
     gumbel = 0.1 * torch.randn(square, device=device) if operator == "sinkhorn" else None
-    budgets = torch.linspace(0, 1, objective.budgets, device=device)[1:-1] * grid * grid
+    shares = draw_budgets(objective, attributions, Draws(0))[0]
+    budgets = shares * grid * grid
 
     @torch.no_grad()
     def forward(call, pictures):
@@ -104,27 +117,28 @@ def step(arguments, device, name, make, size, preset, operator, grid, limit=None
         explainer.attribute(pixel_values, maps, targets).sum().backward()
 
     def masks():
-        backward(lambda a: soft_masks(a, grid, tau, objective, Draws(0))[0], attributions)
+        backward(lambda a: soft_masks(a, shares, grid, tau, objective, Draws(0))[0], attributions)
 
     def rank(s):
         return soft_topk(s, budgets, tau) if gumbel is None else gumbel_sinkhorn(s, tau, noise=gumbel).masks(budgets)
 
     parts = {
         "read": partial(forward, explainer.read, pixel_values),
-        "blank": blank,
+        **({} if sampled else {"blank": blank}),  # the ends of sampled curves need no forward
         "head": head_alone,
         "masks": masks,
         "operator": partial(backward, rank, scores),
     }
     times = alternate({"step": train, "bare": bare} | parts, arguments.runs, device)
     median = {key: statistics.median(values) for key, values in times.items()}
-    rest = median["step"] - sum(median[key] for key in ("bare", "read", "blank", "head", "masks"))
+    rest = median["step"] - sum(v for key, v in median.items() if key not in ("step", "operator"))
     overhead = median["step"] / median["bare"] - 1
     row = {
         "classifier": name,
         "preset": preset,
         "operator": operator,
         "grid": grid,
+        "sampled": sampled,
         "batch_size": arguments.batch_size,
         "perturbed": len(perturbed),
         "autocast": str(autocast).removeprefix("torch.") if autocast else None,

@@ -34,9 +34,11 @@ def test_training(benchmark, capsys):
     benchmark.main(["training", *sizes.split()])
     rows = rows_of(capsys)
     steps, operators = [r for r in rows if "step_ms" in r], [r for r in rows if "N" in r]
-    assert [(r["operator"], r["grid"]) for r in steps] == [("topk", 16), ("sinkhorn", 8)]
+    assert [(r["operator"], r["grid"], r["sampled"]) for r in steps] == [
+        ("topk", 16, 0), ("topk", 16, 2), ("sinkhorn", 8, 0),
+    ]  # fmt: skip
     for row in steps:
-        assert row["perturbed"] == 2 * 2 * 6  # pictures, curves, inner budgets
+        assert row["perturbed"] == 2 * 2 * (row["sampled"] or 6)  # pictures, curves, inner budgets
         assert row["step_ms"] > row["bare_ms"] > 0 and row["step_peak_mb"] > 0
         assert row["overhead"] == pytest.approx(row["step_ms"] / row["bare_ms"] - 1, abs=0.01)
         assert row["holds"] is (row["overhead"] <= row["limit"])

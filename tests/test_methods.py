@@ -148,7 +148,5 @@ def test_without_captum(name, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "captum.attr", None)
-    with pytest.raises(
-        ExplainerError, match=r"needs captum, which is not installed; pip install hf-explain\[methods\]"
-    ):
+    with pytest.raises(ExplainerError, match=r"needs captum, which is not installed; pip install captum"):
         METHODS[name](Classifier(build("vit"), processor(64)), pictures())

@@ -28,6 +28,10 @@ def test_readme_and_page_are_what_the_results_give(tables, results):
     assert tables.as_page(results) == tables.PAGE.read_text("utf-8")
 
 
+def test_the_results_are_those_of_the_values_kept(tables, results):
+    assert json.loads(json.dumps(tables.collect(tables.kept_runs()))) == results
+
+
 def test_a_changed_number_is_seen(tables, results):
     changed = json.loads(json.dumps(results))
     one = next(iter(changed["backbones"].values()))["methods"]["learned"]["references"]

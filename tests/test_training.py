@@ -722,14 +722,14 @@ def test_dry_run(tmp_path, monkeypatch):
     config = replace(CONFIG, references=("black",), max_steps=100, eval_steps=50, gradient_accumulation_steps=2)
     cost = dry_run(explainer, ROWS, config, HELD_OUT)
     assert equal(head(explainer), before) and explainer.config.trained_steps == 0 and not any(tmp_path.iterdir())
-    # per forward 4 clean pictures, a black one, and 2 inner budgets of deletion and insertion; two forwards a step
-    assert cost.passes_per_step == 2 * (4 + 1 + 2 * 2 * 4)
+    # per forward 4 clean pictures, and 2 sampled budgets of deletion and insertion; two forwards a step
+    assert cost.passes_per_step == 2 * (4 + 2 * 2 * 4)
     # per evaluation and picture: map, clean, and under both references blank and one inner budget both ways
     assert cost.passes == 100 * cost.passes_per_step + 2 * 3 * (1 + 2 * (1 + 1 + 2))
     assert cost.pictures == 10 and cost.pictures_per_step == 8
     assert cost.head_parameters == sum(p.numel() for p in explainer.head.parameters())
     assert cost.hours > 0 and cost.peak_memory > 1e6
-    for word in ("parameters", "pictures per epoch", "42 pictures per step", "hours in total", "peak memory"):
+    for word in ("parameters", "pictures per epoch", "40 pictures per step", "hours in total", "peak memory"):
         assert word in str(cost)
     assert not explainer.classifier.model._forward_pre_hooks
 
