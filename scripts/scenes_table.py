@@ -5,8 +5,8 @@ python scripts/scenes_table.py --runs demos --backbones vit resnet --seeds 0 1 2
 python scripts/scenes_table.py                                     # writes the tables anew from the values kept
 python scripts/scenes_table.py --check                             # do they say what the values say?
 
-A run whose values are kept in docs/results/scenes/ is not repeated, unless there is a new one in the folder of --runs. The
-part of the README between the two markers is written too.
+A run whose values are kept in docs/results/scenes/ is not repeated, unless there is a new one in the folder of --runs.
+The part of the README between the two markers is written too.
 """
 
 import argparse
