@@ -263,7 +263,7 @@ def describe(demo, clock, classifier, explainer, accuracy, masked, runs, device)
             "hybrid": not demo.one_pass,
             "steps": demo.explainer_steps,
             "batch_size": demo.batch_size,
-            "references": list(map(str, SEEN)),
+            "references": list(dict.fromkeys(map(str, SEEN))),
         },
         "unseen": [r for r in runs["learned"]["references"] if r not in map(str, SEEN)],
         "protocol": {r: found["protocol"] for r, found in runs["learned"]["references"].items()},

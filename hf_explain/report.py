@@ -199,6 +199,7 @@ def provenance(results: Mapping) -> str:
         f"n = {data['pictures']}" if "pictures" in data else "",
         f"seed {data['seed']} of the pictures" if "seed" in data else "",
         f"preset {explainer['preset']}" if "preset" in explainer else "",
+        "hybrid" if explainer.get("hybrid") else "",
         f"{explainer['steps']} steps" if "steps" in explainer else "",
         f"training seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" if seeds else "",
         f"protocol {protocols[0].get('name')}, {protocols[0].get('budgets')} budgets" if protocols else "",
@@ -469,6 +470,14 @@ def facts(results: Mapping) -> str:
     return f'<dl class="facts">{"".join(items)}</dl>' if items else ""
 
 
+def reads(explainer: Mapping) -> str:
+    """What kind of explainer it was, in parentheses."""
+    kind = f"preset {explainer['preset']}" if "preset" in explainer else ""
+    if explainer.get("hybrid"):
+        kind += (", " if kind else "") + "a hybrid, which sees the classifier's slopes too"
+    return f" ({escape(kind)})" if kind else ""
+
+
 def what_was_done(results: Mapping) -> str:
     data, classifier, explainer = (results.get(key, {}) for key in ("data", "classifier", "explainer"))
     train, report, classes = data.get("train", {}), data.get("report", {}), data.get("classes", [])
@@ -490,7 +499,7 @@ def what_was_done(results: Mapping) -> str:
     if explainer:
         trained = [BECAME.get(str(one), str(one)) for one in explainer.get("references", [])]
         steps.append(
-            f"An explainer (preset {explainer.get('preset', 'unknown')}), a small head beside the frozen classifier, "
+            f"An explainer{reads(explainer)}, a small head beside the frozen classifier, "
             f"was trained for {explainer.get('steps', 'some')} steps to rank pixels: removing the first ones should "
             f"make the classifier lose the class, keeping only them should not."
             + (f" Removed pixels became {listed(trained)}." if trained else "")
