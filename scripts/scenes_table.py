@@ -125,7 +125,8 @@ def as_readme(results: dict) -> str:
         heads = [f"{name} (never trained on)" if name in unseen else name for name in names]
         data = found["data"]["report"]
         parts += [
-            f"**{backbone}**: {len(found['seed'])} trainings, {data['pictures']} pictures, classifier "
+            f"**{backbone}**: {len(found['seed'])} training{'s' if len(found['seed']) > 1 else ''}, "
+            f"{data['pictures']} pictures, classifier "
             f"{100 * found['classifier']['accuracy']:.1f} % right\n",
             "| deletion / insertion | " + " | ".join(heads) + " | average precision | ms |",
             "|---" * (3 + len(names)) + "|",
