@@ -17,8 +17,9 @@ import sys
 from pathlib import Path
 
 from hf_explain.comparison import summarize
-from hf_explain.report import headline, table
+from hf_explain.findings import headline
 from hf_explain.small_classifiers import RECIPES
+from hf_explain.tables import table
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE, README = ROOT / "docs/results/scenes.json", ROOT / "docs/results/scenes.md", ROOT / "README.md"

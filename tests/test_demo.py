@@ -26,10 +26,11 @@ from hf_explain.commands.train import documented
 from hf_explain.comparison import LABELS, Scenes, summarize, to_pixels
 from hf_explain.demo import Clock, Demo, Pixels, accuracies, make_classifier, make_explainer, splits
 from hf_explain.faithfulness import measure
+from hf_explain.findings import headline, warning
 from hf_explain.modeling.modeling_ranking import RankingExplainerForImageClassification
-from hf_explain.report import headline, table, warning
 from hf_explain.scenes import CLASSES, draw_scene, draw_scenes
 from hf_explain.small_classifiers import BLANK_REFERENCES, build_classifier
+from hf_explain.tables import table
 from hf_explain.training import TrainingConfig, train
 
 SETTINGS = {

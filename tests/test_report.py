@@ -11,8 +11,10 @@ from html.parser import HTMLParser
 import PIL.Image
 import pytest
 
+from hf_explain.findings import headline, provenance, references, warning
 from hf_explain.modeling.perturbation import ExplainerError
-from hf_explain.report import headline, provenance, references, table, tables, warning, write_report
+from hf_explain.report import write_report
+from hf_explain.tables import table, tables
 
 REFERENCES = ["black", "mean", "blur", "noise"]
 CURVES = ["deletion", "insertion"]

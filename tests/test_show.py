@@ -5,10 +5,12 @@ import PIL.Image
 import pytest
 import torch
 
+from hf_explain.lettering import DENSITY, font, plain, save, wrap
 from hf_explain.modeling.perturbation import ExplainerError
 from hf_explain.modeling.views import overlay
+from hf_explain.plots import draw_curves
 from hf_explain.scenes import CLASSES, draw_scene
-from hf_explain.show import DENSITY, Row, draw_curves, enlarge, font, on_picture, outline, plain, save, sheet, wrap
+from hf_explain.show import Row, enlarge, on_picture, outline, sheet
 
 
 def row(index=0, maps=2, size=32, **more):
