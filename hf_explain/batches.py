@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -77,9 +78,16 @@ def load(dataset, batches: Iterable[list[int]], num_workers: int) -> Iterator[to
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=list,
+        worker_init_fn=leave_signals_to_the_main_process,
         generator=torch.Generator(),  # else making an iterator would draw from everybody's
     )
     return map(stack, loader)
+
+
+def leave_signals_to_the_main_process(worker: int) -> None:
+    """Ctrl-C and job schedulers reach all processes of a group, but the step is finished with what the workers read."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def pixels_of(item) -> torch.Tensor:

@@ -38,6 +38,7 @@ class RunState:
         best_score: deletion + 1 - insertion of the best head so far, at `best_step`.
         streams: places in the stream of every process.
         trained_before: steps the head had seen when the run began.
+        judged_by: what `best_score` was measured with.
     """
 
     step: int
@@ -47,10 +48,15 @@ class RunState:
     best_step: int | None = None
     streams: list = field(default_factory=list)
     trained_before: int = 0
+    judged_by: dict = field(default_factory=dict)
 
 
 def folder_of(output_dir: str, step: int) -> str:
     return os.path.join(output_dir, f"checkpoint-{step}")
+
+
+def step_of(folder: str) -> int:
+    return int(folder.rsplit("-", 1)[1])
 
 
 def checkpoints(output_dir: str) -> list[str]:
@@ -120,6 +126,14 @@ def limit_checkpoints(output_dir: str, limit: int) -> None:
         remove(folder)
 
 
+def remove_later(output_dir: str, step: int) -> list[str]:
+    """Removes the checkpoints after `step`, from where a run goes another way; returns their names."""
+    later = [folder for folder in checkpoints(output_dir) if step_of(folder) > step]
+    for folder in later:
+        remove(folder)
+    return [os.path.basename(folder) for folder in later]
+
+
 def save_explainer(output_dir: str, explainer, include_classifier: bool | None) -> None:
     """Writes the explainer to the top of `output_dir`, file by file in the place of an earlier one."""
     unfinished = os.path.join(output_dir, "explainer" + UNFINISHED)
@@ -159,6 +173,11 @@ def find_checkpoint(output_dir: str | None, asked: str | None) -> str | None:
     if not os.path.isfile(os.path.join(asked, "training_state.json")):
         where = f"; {output_dir} holds {', '.join(map(os.path.basename, found)) or 'none'}" if output_dir else ""
         raise ExplainerError(f"{asked} is no checkpoint of a training run{where}; give one, or 'last'.")
+    if found and not any(os.path.samefile(asked, folder) for folder in found):
+        raise ExplainerError(
+            f"{asked} is none of the checkpoints in {output_dir}, which are of another run; go on from it in another "
+            "output_dir."
+        )
     return asked
 
 

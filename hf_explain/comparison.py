@@ -119,7 +119,9 @@ def methods_to_compare(explainer, tune: Scenes, references, refinement: dict) ->
         "integrated_gradients_smoothed": smoothed,
         "integrated_gradients_refined": refined(smoothed),
         "occlusion": plain("occlusion", **batch),
-        "gradient": plain("gradient"),
+        "gradient": lambda c, x, t: torch.cat(
+            [METHODS["gradient"](c, *some).cpu() for some in zip(x.split(tune.batch_size), t.split(tune.batch_size))]
+        ),
         "random": plain("random"),
     }
 

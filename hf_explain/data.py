@@ -101,7 +101,7 @@ def open_pictures(
         name: id of a data set of the Hub; a folder of pictures; a folder of `save_to_disk`; parquet files (a file, a
             folder or a pattern); or "scenes".
         config_name: of a Hub data set that has several.
-        split: default train.
+        split: default train; files are told apart by names such as train-0.parquet and test-0.parquet.
         image_column: default the only one with pictures.
         size: uses this many pictures only; of the scenes, how many there are.
         image_size: of the scenes.
@@ -141,10 +141,14 @@ def open_rows(name: str, config_name: str | None, split: str | None, streaming: 
                 if wanted not in rows:
                     raise ValueError(f"it has no split {wanted!r}, but {', '.join(rows)}")
                 rows = rows[wanted]
+            elif split not in (None, "train", str(rows.split)):
+                raise ValueError(f"it is one data set without splits, so there is no {split!r}")
             return rows.to_iterable_dataset() if streaming else rows
-        files = sorted(glob.glob(os.path.join(name, "*.parquet")) if os.path.isdir(name) else glob.glob(name))
+        if os.path.isdir(name) and glob.glob(os.path.join(glob.escape(name), "*.parquet")):
+            return datasets.load_dataset(os.path.abspath(name), config_name, split=wanted, streaming=streaming)
+        files = [] if os.path.isdir(name) else sorted(glob.glob(name))
         if files and all(file.endswith(".parquet") for file in files):
-            return datasets.load_dataset("parquet", data_files=files, split="train", streaming=streaming)
+            return datasets.load_dataset("parquet", data_files=files, split=wanted, streaming=streaming)
         if os.path.isdir(name):
             options = {"data_dir": os.path.abspath(name), "drop_labels": True, "drop_metadata": True}
             return datasets.load_dataset("imagefolder", split=wanted, streaming=streaming, **options)
@@ -196,6 +200,8 @@ def hold_out(dataset, count: int | None, seed: int) -> tuple[Subset, Subset | No
 def choose(dataset, count: int | None, seed: int):
     """`count` rows of a data set that is for evaluation only, chosen by the seed; of a stream the first ones."""
     count = HELD_OUT if count is None else count
+    if count < 0:
+        raise ExplainerError(f"eval_size={count}; give 0 or more.")
     if not count:
         return None
     if not hasattr(dataset, "__len__"):

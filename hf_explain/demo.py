@@ -237,6 +237,7 @@ def accuracies(classifier: Classifier, scenes: Scenes) -> tuple[float, dict[str,
 def describe(demo, clock, classifier, explainer, accuracy, masked, runs, device) -> dict:
     methods, comparisons = summarize([runs])
     counts = zip(("train", "tune", "report"), splits(demo))
+    used = {*map(str, (*SEEN, *BLANK_REFERENCES, *Refinement().references, *Refinement().judges))}
     return {
         "command": command(demo),
         "backbone": demo.backbone,
@@ -264,7 +265,7 @@ def describe(demo, clock, classifier, explainer, accuracy, masked, runs, device)
             "batch_size": demo.batch_size,
             "references": list(dict.fromkeys(map(str, SEEN))),
         },
-        "unseen": [r for r in runs["learned"]["references"] if r not in map(str, SEEN)],
+        "unseen": [r for r in runs["learned"]["references"] if r not in used],
         "protocol": {r: found["protocol"] for r, found in runs["learned"]["references"].items()},
         "methods": methods,
         "comparisons": comparisons,

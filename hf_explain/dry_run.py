@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .evaluation import evaluate
+from .evaluation import check_held_out, evaluate
 from .processes import Processes
 from .training import train
 from .training_config import TrainingConfig
@@ -53,6 +53,7 @@ class Estimate:
 
 def dry_run(explainer, dataset, config: TrainingConfig, eval_dataset=None) -> Estimate:
     """Two real steps and one real evaluation batch; writes nothing, and leaves the head as it was."""
+    check_held_out(eval_dataset)
     head, trained = copy.deepcopy(explainer.head.state_dict()), explainer.config.trained_steps
     steps, processes = min(2, config.max_steps), Processes()
     quiet = replace(config, logging_steps=1, report_to=("none",), resume_from_checkpoint=None, push_to_hub=False)
@@ -67,11 +68,11 @@ def dry_run(explainer, dataset, config: TrainingConfig, eval_dataset=None) -> Es
         if lines:  # the first step warms up
             seconds = lines[-1]["train/seconds_per_step"]
         count[0], evaluations, batches = 0, 0, 0.0
-        if eval_dataset is not None and len(eval_dataset):
+        if eval_dataset is not None:
             one = [eval_dataset[i] for i in range(min(len(eval_dataset), config.per_device_eval_batch_size))]
             began = time.perf_counter()
             evaluate(explainer, one, replace(quiet, num_workers=0), processes)
-            batches = len(eval_dataset) / len(one) / processes.world
+            batches = len(eval_dataset) / len(one)
             evaluation = (time.perf_counter() - began) * batches
             evaluations = -(-config.max_steps // config.eval_steps)
     per_evaluation = count[0] * batches * processes.world

@@ -7,12 +7,19 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from .batches import load, share
 from .faithfulness import measure
+from .modeling.perturbation import ExplainerError
 from .processes import Processes
 from .training_config import TrainingConfig, read_reference
 
 
 def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+
+
+def check_held_out(dataset) -> None:
+    if dataset is not None and not (hasattr(dataset, "__len__") and len(dataset)):
+        what = "is empty" if hasattr(dataset, "__len__") else "has no length"
+        raise ExplainerError(f"eval_dataset {what}; give rows to judge by, or None for no evaluation.")
 
 
 @torch.no_grad()

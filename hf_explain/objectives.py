@@ -6,6 +6,7 @@ and the classifier sees the picture at several budgets with the most important c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -94,6 +95,14 @@ class RankingObjective:
     def __post_init__(self):
         if self.operator not in OPERATORS:
             raise ExplainerError(f"unknown operator {self.operator!r}; choose from {', '.join(OPERATORS)}.")
+        if self.sampled < 0:
+            raise ExplainerError(f"sampled={self.sampled}; give 0 for even budgets, or how many to draw.")
+        if not self.references:
+            raise ExplainerError("references is empty; name at least one, such as black.")
+        if not all(0 < tau < math.inf for tau in self.tau):
+            raise ExplainerError(f"tau={self.tau}; give two temperatures above 0.")
+        if not 0 <= self.noise < math.inf:
+            raise ExplainerError(f"noise={self.noise}; give a scale of 0 or more.")
         if self.budgets < 3:
             raise ExplainerError(
                 f"budgets={self.budgets}; a curve needs at least 3 points, its two ends are constants."
@@ -154,8 +163,11 @@ def ranking_loss(
             draws.stack(classes, CLASSES, lambda g: torch.rand(1, generator=g, device=g.device)) < objective.runner_up
         )
         conditioned = scored = classes.gather(1, second.long() % classes.shape[1])
+    with lower:
+        slopes = explainer.slopes(pixel_values, conditioned)
     dtype = next(p.dtype for p in explainer.head.parameters())
-    attributions = explainer.attribute(pixel_values.to(dtype), [m.to(dtype) for m in maps], conditioned)[:, 0].float()
+    seen = pixel_values.to(dtype), [m.to(dtype) for m in maps]
+    attributions = explainer.attribute(*seen, conditioned, slopes)[:, 0].float()
     shares, weights = draw_budgets(objective, attributions, draws)  # (B, K) each
     top, kappa, error = soft_masks(
         attributions, shares, grid, tau, objective, draws, TOP

@@ -17,7 +17,7 @@ from accelerate.utils.memory import clear_device_cache
 from transformers.utils import logging
 
 from .batches import Rows, Stream
-from .evaluation import evaluate, is_out_of_memory
+from .evaluation import check_held_out, evaluate, is_out_of_memory
 from .modeling.perturbation import ExplainerError
 from .objectives import Draws, ranking_loss
 from .processes import Processes, StopSignal
@@ -64,12 +64,13 @@ def train(
         stop_after: ends after this step as a signal would, with a checkpoint from which the run can go on.
     """
     config = config or TrainingConfig()
+    check_held_out(eval_dataset)
     processes = Processes(config.report_to, output_dir)
     require_float32(explainer)
     if config.push_to_hub:
         check_push(explainer, config, output_dir, processes.is_main)
     explainer.to(processes.device)
-    run = Run(explainer, dataset, config, output_dir, processes)
+    run = Run(explainer, dataset, config, output_dir, processes, eval_dataset)
     state, batches, signal = run.state, open_batches(dataset, run), 0
     report = Reporter(config, processes, output_dir, state.step, progress_bar)
     with classifier_for_training(explainer, config), StopSignal() as stop, report:

@@ -111,6 +111,8 @@ class TrainingConfig:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ExplainerError(f"{name}={getattr(self, name)}; give {low} or more.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ExplainerError(f"weight_decay={self.weight_decay}; give 0 or more.")
         for name in ("learning_rate", "max_grad_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ExplainerError(f"{name}={getattr(self, name)}; give a positive number.")
@@ -128,6 +130,10 @@ class TrainingConfig:
     def ranking_objective(self) -> RankingObjective:
         """The preset with the single values changed."""
         changes = {name: getattr(self, name) for name in OVERRIDES if getattr(self, name) is not None}
+        if "budgets" in changes and changes.setdefault("sampled", 0):
+            raise ExplainerError(
+                f"budgets={self.budgets} with sampled={self.sampled}; give even budgets or sampled ones, not both."
+            )
         for name in ("grids", "tau"):
             if name in changes and len(changes[name]) != 2:
                 raise ExplainerError(f"{name}={changes[name]}; give two values, the first and the last.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import torch
@@ -14,6 +15,7 @@ from .checkpoints import (
     folder_of,
     limit_checkpoints,
     load_checkpoint,
+    remove_later,
     save_checkpoint,
     save_explainer,
 )
@@ -27,7 +29,10 @@ logger = logging.get_logger(__name__)
 class Run:
     """What a training loop goes on from: the head's weights, the optimizer, the step, and the best head so far."""
 
-    def __init__(self, explainer, dataset, config: TrainingConfig, output_dir: str | None, processes: Processes):
+    def __init__(
+        self, explainer, dataset, config: TrainingConfig, output_dir: str | None, processes: Processes,
+        eval_dataset=None,
+    ):  # fmt: skip
         self.explainer, self.config, self.output_dir, self.processes = explainer, config, output_dir, processes
         self.objective = config.ranking_objective()
         self.settings = decisive_settings(explainer, dataset, config, processes)
@@ -48,10 +53,42 @@ class Run:
             logger.info(f"going on from step {self.state.step}, {self.checkpoint}.")
         elif config.resume_from_checkpoint:
             logger.warning(f"{output_dir} holds no checkpoint yet, so the training begins at step 0.")
+        self.compare_with(eval_dataset)
+        processes.wait()  # nobody may still read a checkpoint when it is removed
+        if self.checkpoint and output_dir and processes.is_main:
+            removed = remove_later(output_dir, self.state.step)
+            if removed:
+                logger.warning(f"{', '.join(removed)} removed, as the run goes on from step {self.state.step} anew.")
         processes.share_weights(self.parameters)
+
+    def compare_with(self, eval_dataset) -> None:
+        """Forgets the best head where the scores to come are of another kind than its own."""
+        now = {
+            "eval_references": [*map(str, self.config.eval_references)],
+            "eval_budgets": self.config.eval_budgets,
+            "eval pictures": 0 if eval_dataset is None else len(eval_dataset),
+        }
+        state, before = self.state, self.state.judged_by
+        if state.step >= self.config.max_steps and state.best_score is not None:  # there are none to come
+            return
+        if state.best_score is not None and before != now:
+            if self.processes.is_main:
+                changes = ", ".join(
+                    f"{key}={before.get(key)} is now {now[key]}" for key in now if before.get(key) != now[key]
+                )
+                logger.warning(
+                    f"the best score so far, {state.best_score:.3f} at step {state.best_step}, is forgotten, as those "
+                    f"to come cannot be compared with it: {changes}."
+                )
+            state.best_score = state.best_step = self.best_head = None
+        state.judged_by = now
 
     def keep_if_best(self, score: float) -> None:
         """Makes the present head the best one, at the top of the output folder, if `score` is the lowest so far."""
+        if not math.isfinite(score):
+            if self.processes.is_main:
+                logger.warning(f"step {self.state.step}: the held-out score is {score}, so this head is not kept.")
+            return
         if self.state.best_score is not None and score >= self.state.best_score:
             return
         self.state.best_score, self.state.best_step = score, self.state.step

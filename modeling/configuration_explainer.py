@@ -1,5 +1,7 @@
 """The configs of the explainers: flat, grouped, checked. One class each, since the Auto mapping is keyed by it."""
 
+from dataclasses import field
+
 from transformers import PreTrainedConfig
 
 from .feature_maps import FeatureMap
@@ -79,8 +81,9 @@ class RankingExplainerConfig(ExplainerConfig):
         hidden_size: channels of the decoder at stride 16 and coarser, and of a class embedding.
         pixel_size: channels at full resolution. Strides between have hidden_size / 2, / 4, ..., at least pixel_size.
         num_blocks: residual blocks at the coarsest resolution; every other one has one.
-        hybrid: the maps also see the slopes of the class's logit half-way to the blurred and to the black picture: one
-            more forward, and a backward per class, for pixels that the hidden states are too coarse to tell apart.
+        hybrid: the maps also see the slopes of the class's logit half-way to `slope_references`: one more forward of as
+            many pictures, and a backward per class, for pixels that the hidden states are too coarse to tell apart.
+        slope_references: names of references, or grays in [0, 1].
     """
 
     model_type = "hf_explainer_ranking"
@@ -89,6 +92,7 @@ class RankingExplainerConfig(ExplainerConfig):
     pixel_size: int = 8
     num_blocks: int = 2
     hybrid: bool = False
+    slope_references: list = field(default_factory=lambda: ["blur", "black", 1.0])
 
     def __post_init__(self, **kwargs):
         for name, multiple in (("hidden_size", 8), ("pixel_size", 4), ("num_blocks", 1)):

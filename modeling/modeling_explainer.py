@@ -106,6 +106,11 @@ class ExplainerForImageClassification(PreTrainedModel):
             logger.warning(
                 f"no image processor was found for {kind}; the pipeline will need one: give image_processor=."
             )
+        if head.get("hybrid") and space is None:
+            raise ExplainerError(
+                "hybrid=True shows the classifier black and white pictures, but how its image processor writes colors "
+                "is unknown; give image_processor=."
+            )
         if backbone is None:
             features, reference = classifier.probe(size), describe_classifier(classifier, token)
         else:

@@ -1,6 +1,7 @@
 """The learned ranking explainer: every pixel's place in the order of importance, for any class, in one forward pass.
 
-With `hybrid=True` it takes one more forward and a backward: the classifier's slopes, weighed by the learned features.
+With `hybrid=True` the maps also see the classifier's slopes, weighed by the learned features: one more forward of three
+altered pictures, and a backward of them per class.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from torch import nn
 from .configuration_explainer import RANKING_PRESETS, RankingExplainerConfig
 from .decoder import ClassMaps, PixelDecoder, SlopeMix
 from .modeling_explainer import ExplainerForImageClassification
-from .slopes import BASELINES, slopes
+from .slopes import slopes
 
 
 class RankingHead(nn.Module):
@@ -24,7 +25,7 @@ class RankingHead(nn.Module):
         shape = (config.hidden_size, config.pixel_size, config.num_blocks)
         self.decoder = PixelDecoder([m.channels for m in maps], strides, *shape)
         self.class_maps = ClassMaps(config.num_labels, config.hidden_size, self.decoder.widths)
-        self.mix = SlopeMix(config.pixel_size, len(BASELINES)) if config.hybrid else None
+        self.mix = SlopeMix(config.pixel_size, len(config.slope_references)) if config.hybrid else None
 
     def forward(self, pixel_values: torch.Tensor, maps: list[torch.Tensor], targets: torch.Tensor, slopes=None):
         features = self.decoder(pixel_values, maps)
@@ -44,14 +45,17 @@ class RankingExplainerForImageClassification(ExplainerForImageClassification):
         self.head = RankingHead(config)
         self.post_init()
 
-    def attribute(self, pixel_values: torch.Tensor, maps: list[torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
-        return self.head(pixel_values, maps, targets, self.slopes(pixel_values, targets))
+    def attribute(
+        self, pixel_values: torch.Tensor, maps: list[torch.Tensor], targets: torch.Tensor, slopes=None
+    ) -> torch.Tensor:
+        slopes = self.slopes(pixel_values, targets) if slopes is None else slopes
+        return self.head(pixel_values, maps, targets, slopes if slopes is None else slopes.to(pixel_values.dtype))
 
     def slopes(self, pixel_values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
         """What only a hybrid reads, (B, T, R, H, W)."""
         if not self.config.hybrid:
             return None
-        return slopes(self.require_classifier(), pixel_values, targets).to(pixel_values.dtype)
+        return slopes(self.require_classifier(), pixel_values, targets, self.config.slope_references)
 
 
 RankingExplainerForImageClassification.register_for_auto_class("AutoModel")

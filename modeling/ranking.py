@@ -228,7 +228,12 @@ def full_precision():
     """No TF32 or bfloat16 inside float32 products, which users may have allowed; 300 iterations would amplify it."""
     modern = hasattr(torch.backends.cuda.matmul, "fp32_precision")  # since torch 2.9, a setting per backend
     backends = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul] if modern else []
-    lowered = [(backend, backend.fp32_precision) for backend in backends if backend.fp32_precision in ("tf32", "bf16")]
+    inherited = getattr(torch.backends, "fp32_precision", None)  # what a backend tells that has none of its own
+    lowered = [
+        (backend, "none" if backend.fp32_precision == inherited else backend.fp32_precision)
+        for backend in backends
+        if backend.fp32_precision in ("tf32", "bf16")
+    ]
     before = "highest" if modern else torch.get_float32_matmul_precision()
     try:
         for backend, _ in lowered:

@@ -10,21 +10,23 @@ from .perturbation import reference_image
 BASELINES: tuple[str | float, ...] = ("blur", "black", 1.0)
 
 
-def slopes(classifier: Classifier, pixel_values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def slopes(
+    classifier: Classifier, pixel_values: torch.Tensor, targets: torch.Tensor, references=BASELINES
+) -> torch.Tensor:
     """(picture - baseline) times the gradient of the logits of `targets` (B, T) half-way between: (B, T, R, H, W).
 
-    Summed over the channels, of mean square 1, with outliers bent down; one for each of `BASELINES`. Half-way, because
-    at the picture itself the classifier is sure and its slope mostly noise. One forward of all, a backward per target.
+    Summed over the channels, of mean square 1, with outliers bent down; one for each reference. Half-way, because at
+    the picture itself the classifier is sure and its slope mostly noise. One forward of all, a backward per target.
     """
     with torch.inference_mode(False), torch.enable_grad():
         pictures = pixel_values.detach().clone().to(classifier.dtype)
         space = classifier.pixel_space
-        baselines = torch.stack([reference_image(pictures, space, name) for name in BASELINES], 1)  # (B, R, 3, H, W)
+        baselines = torch.stack([reference_image(pictures, space, name) for name in references], 1)  # (B, R, 3, H, W)
         way = pictures[:, None] - baselines
         same = 1e-6 * pictures[:, None].abs().amax((2, 3, 4), keepdim=True)  # but for rounding
         way = torch.where(way.abs() > same, way, 0)
         half_way = (baselines + way / 2).flatten(0, 1).requires_grad_()
-        targets = targets.clone().to(pictures.device).repeat_interleave(len(BASELINES), 0)
+        targets = targets.clone().to(pictures.device).repeat_interleave(len(references), 0)
         logits = classifier(half_way).gather(1, targets)  # (R B, T)
         rows = []
         for t, column in enumerate(logits.unbind(1)):

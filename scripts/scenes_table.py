@@ -34,7 +34,7 @@ def run_missing(arguments) -> None:
     for seed in arguments.seeds:
         for backbone in arguments.backbones:
             kept, folder = RUNS / f"{backbone}-{seed}.json.gz", Path(arguments.runs) / f"{backbone}-{seed}"
-            if kept.exists() and not (folder / "metrics.json").exists():
+            if kept.exists() and not arguments.anew and not (folder / "metrics.json").exists():
                 continue
             if not (folder / "metrics.json").exists():
                 command = [sys.executable, "-m", "hf_explain.cli", "demo", "--backbone", backbone, "--seed", str(seed)]
@@ -87,9 +87,9 @@ def as_page(results: dict) -> str:
         "# Learned maps beside other methods, on the embedded pictures\n",
         f"Written by `{results['command']}`, which trains a classifier and its explainer per backbone and seed, as "
         "`hf-explain demo` does, and measures them on pictures no training and no tuning has seen. Intervals are 95 %, "
-        "by a bootstrap over the pictures and over the trainings. The classes explained are the predicted ones. "
-        "Integrated gradients: 32 steps from black, smoothed by the box that scored best on tune pictures; occlusion: "
-        "window 8, stride 4, black. A constant map ranks nothing; its order is drawn at random.\n",
+        "by a bootstrap over the pictures, and over the trainings where there are several. The classes explained are "
+        "the predicted ones. Integrated gradients: 32 steps from black, smoothed by the box that scored best on tune "
+        "pictures; occlusion: window 8, stride 4, black. A constant map ranks nothing; its order is drawn at random.\n",
     ]
     for backbone, found in results["backbones"].items():
         parts += [f"## {backbone}\n", table(found, style="markdown"), ""]
@@ -157,6 +157,7 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--pictures", type=int, default=300, help="reported per seed")
     parser.add_argument("--demo", nargs=argparse.REMAINDER, default=[], help="more arguments of every demo")
+    parser.add_argument("--anew", action="store_true", help="also the runs whose values are kept")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     if arguments.check:

@@ -80,6 +80,26 @@ def test_splits_and_sizes(tmp_path, folder):
         read(splits, size=0)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_splits_of_files(streaming, tmp_path, folder):
+    where = tmp_path / "named"
+    where.mkdir()
+    table(3).to_parquet(where / "train-00000-of-00001.parquet")
+    table(2, start=8).to_parquet(where / "test-00000-of-00001.parquet")
+
+    def grays(name, **options):
+        rows = read(name, streaming=streaming, **options)
+        return sorted(gray(row) for row in (rows if streaming else map(rows.__getitem__, range(len(rows)))))
+
+    assert grays(where) == [0, 1, 2] and grays(where, split="test") == [8, 9]
+    single = where / "test-00000-of-00001.parquet"
+    saved = kinds(tmp_path, folder)["saved"]
+    assert grays(single) == grays(single, split="train") == [8, 9] and grays(saved, split="train") == [*range(6)]
+    for name, split in ((where, "validation"), (single, "test"), (where / "*.parquet", "test"), (saved, "test")):
+        with pytest.raises(ExplainerError, match=f"could not be opened as a data set .*{split}"):
+            grays(name, split=split)
+
+
 def test_scenes_are_those_of_the_generator():
     rows = read("scenes", size=5, image_size=32, seed=3)
     expected = PROCESSOR(images=PIL.Image.fromarray(draw_scene(3, 4, 32).image), return_tensors="pt")["pixel_values"][0]
@@ -167,6 +187,8 @@ def test_held_out_pictures_are_never_trained_on():
 def test_choosing_from_pictures_for_evaluation():
     assert sorted(choose(range(9), 20, 0)) == list(range(9)) and len(choose(range(1000), None, 0)) == 64
     assert choose(iter(range(9)), 3, 0) == [0, 1, 2] and choose(range(9), 0, 0) is None
+    with pytest.raises(ExplainerError, match="eval_size=-1; give 0 or more"):
+        choose(range(9), -1, 0)
 
 
 def test_streams_are_shared_and_resumed(tmp_path, folder):

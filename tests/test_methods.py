@@ -52,7 +52,7 @@ def test_gradients_of_a_linear_model():
     model = Linear()
 
     class Fixed:
-        dtype = torch.float32
+        dtype, device = torch.float32, torch.device("cpu")
 
         def __call__(self, x):
             return torch.einsum("bchw,kchw->bk", x, model.weight)

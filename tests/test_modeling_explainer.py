@@ -678,3 +678,19 @@ def test_gradients_with_respect_to_pixels_of_a_hybrid():
 def test_hybrid_is_true_or_false():
     with pytest.raises(ExplainerError, match="hybrid=1; give True or False"):
         make(EXPLAINERS[0], hybrid=1)
+
+
+def test_a_hybrid_needs_to_know_how_colors_are_written():
+    with pytest.raises(ExplainerError, match="hybrid=True shows the classifier black and white pictures"):
+        hf_explain.RankingExplainerForImageClassification.from_classifier(build("resnet"), preset="tiny", hybrid=True)
+
+
+def test_slope_references_travel_with_the_checkpoint(tmp_path):
+    """A hybrid means what it was trained with, whatever the default becomes."""
+    explainer = hf_explain.RankingExplainerForImageClassification.from_classifier(
+        build("resnet"), processor(64), preset="tiny", hybrid=True, slope_references=["mean", 0.25]
+    )
+    explainer.save_pretrained(tmp_path)
+    again = hf_explain.RankingExplainerForImageClassification.from_pretrained(tmp_path)
+    assert again.config.slope_references == ["mean", 0.25] and again.head.mix.weigh.out_channels == 2 * 3
+    torch.testing.assert_close(again(pictures(2)).attributions, explainer(pictures(2)).attributions)

@@ -8,7 +8,16 @@ from transformers import ResNetForImageClassification
 
 from hf_explain import ExplainerError, RankingExplainerForImageClassification
 from hf_explain.faithfulness import measure
-from hf_explain.objectives import OBJECTIVES, Draws, find_objective, peak_penalty, ranking_loss, smooth, soft_masks
+from hf_explain.objectives import (
+    OBJECTIVES,
+    Draws,
+    draw_budgets,
+    find_objective,
+    peak_penalty,
+    ranking_loss,
+    smooth,
+    soft_masks,
+)
 
 OPERATORS = ("sinkhorn", "topk", "coarse_to_fine")
 
@@ -150,6 +159,31 @@ def test_grids_reach_single_pixels():
     masks, _, _ = soft_masks(torch.randn(1, 64, 64), shares, 64, 0.01, find_objective("default", noise=0.0), Draws(0))
     assert masks.shape == (1, 6, 64, 64)
     assert torch.allclose(masks.sum((2, 3))[0], torch.linspace(0, 1, 8)[1:-1] * 4096, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"sampled": -1}, "sampled=-1; give 0 for even budgets"),
+        ({"references": ()}, "references is empty"),
+        ({"tau": (0.0, 0.1)}, "two temperatures above 0"),
+        ({"noise": float("nan")}, "noise=nan; give a scale"),
+        ({"budgets": 2}, "at least 3 points"),
+        ({"operator": "sort"}, "unknown operator 'sort'"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(changes, said):
+    with pytest.raises(ExplainerError, match=said):
+        find_objective("default", **changes)
+
+
+def test_sampled_areas_are_right_on_average():
+    """Over many draws the mean of a curve at sampled budgets is the area under it."""
+    like = torch.zeros(4000, 1)
+    shares, weights = draw_budgets(find_objective("default", sampled=3), like, Draws(0))
+    assert shares.shape == weights.shape == (4000, 3) and (shares.diff(dim=1) > 0).all()
+    assert float((weights * shares**2).sum(1).mean()) == pytest.approx(1 / 3, abs=0.005)
+    assert float(weights.sum(1).mean()) == pytest.approx(1, abs=1e-6)
 
 
 def test_pictures_that_are_not_square():

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from hf_explain import checkpoints as checkpoints_module
 from hf_explain import evaluation as evaluation_module
 from hf_explain import processes as processes_module
 from hf_explain import training as training_module
+from hf_explain import training_run as training_run_module
 from hf_explain.batches import Order, Stream
 from hf_explain.checkpoints import checkpoints
 from hf_explain.dry_run import dry_run
@@ -164,6 +166,8 @@ def two(rank, folder):
         run(**half)
     except ExplainerError as error:
         found["not finite"] = str(error)
+    costs = replace(CONFIG, references=("black",), max_steps=2, per_device_eval_batch_size=2, **half)
+    found["cost"] = dry_run(make(), ROWS, costs, HELD_OUT).passes
     torch.save(found, folder / f"found-{rank}.pt")
 
 
@@ -211,6 +215,11 @@ def test_a_signal_to_one_process_stops_all(both):
 def test_a_loss_that_breaks_on_one_process_ends_all(both):
     for found in both:
         assert "step 1: the loss of pictures 2 to 3 of the batch" in found["not finite"]
+
+
+def test_a_dry_run_counts_the_pictures_of_all_processes(both):
+    """Two steps, 4 pictures each, and one evaluation of 3 pictures, as in `test_dry_run`."""
+    assert [found["cost"] for found in both] == [2 * 4 * (1 + 2 * 2) + 3 * (1 + 2 * (1 + 1 + 2))] * 2
 
 
 # ---- splitting the batch, running out of memory ----
@@ -426,6 +435,26 @@ def test_the_best_of_an_earlier_part_survives_a_restart(monkeypatch, tmp_path):
     assert result.best_step == 2 and equal(final, early)
 
 
+def test_a_score_that_is_none_is_never_the_best(monkeypatch, tmp_path):
+    scores = iter([float("nan"), 0.5, float("nan")])
+    fake = lambda *arguments: {"deletion": 0.5, "insertion": 0.5, "score": next(scores)}  # noqa: E731
+    monkeypatch.setattr(training_module, "evaluate", fake)
+    _, result = run(tmp_path)
+    assert (result.best_step, result.best_score) == (4, 0.5)
+    scores = iter([float("nan")] * 3)
+    _, result = run()
+    assert (result.best_step, result.best_score) == (6, None)
+
+
+@pytest.mark.parametrize("held_out, said", [([], "eval_dataset is empty"), (iter(ROWS), "eval_dataset has no length")])
+def test_held_out_pictures_that_are_none(held_out, said, tmp_path):
+    with pytest.raises(ExplainerError, match=said):
+        run(tmp_path / "new", held_out=held_out)
+    with pytest.raises(ExplainerError, match=said):
+        dry_run(make(), ROWS, CONFIG, held_out)
+    assert not (tmp_path / "new").exists()
+
+
 def test_without_held_out_pictures_the_last_weights_are_kept(tmp_path):
     last, result = run(tmp_path, held_out=None)
     saved = ExplainerForImageClassification.from_pretrained(str(tmp_path))
@@ -510,6 +539,44 @@ def test_a_folder_of_an_earlier_run_is_refused(stopped, tmp_path):
         run(resume_from_checkpoint="last")
 
 
+def test_going_on_from_an_earlier_checkpoint(tmp_path, whole):
+    """The later ones go, or the limit would remove the new ones as soon as they are written."""
+    run(tmp_path, save_total_limit=3)
+    early = str(tmp_path / "checkpoint-2")
+    assert len(checkpoints(tmp_path)) == 3
+    _, result = run(tmp_path, resume_from_checkpoint=early, save_total_limit=2, stop_after=3)
+    assert [Path(c).name for c in checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-3"]
+    assert os.path.isdir(result.checkpoint)
+    assert equal(run(tmp_path, resume_from_checkpoint="last")[0], whole[0])
+
+
+def test_checkpoints_of_another_run_are_not_touched(stopped, tmp_path):
+    run(tmp_path, stop_after=3)
+    with pytest.raises(ExplainerError, match="is none of the checkpoints in .* go on from it in another output_dir"):
+        run(tmp_path, resume_from_checkpoint=str(stopped / "checkpoint-2"))
+    assert [Path(c).name for c in checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-3"]
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"eval_references": ("black",)}, "eval_references=['mean', 'blur'] is now ['black']"),
+        ({"eval_budgets": 5}, "eval_budgets=3 is now 5"),
+        ({"held_out": HELD_OUT[:2]}, "eval pictures=3 is now 2"),
+        ({}, None),
+    ],
+)
+def test_a_best_score_of_another_kind_is_forgotten(changes, said, stopped, tmp_path, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(training_run_module.logger, "warning", warnings.append)
+    scores = iter([9.0, 8.0])  # worse than what the first part had
+    fake = lambda *arguments: {"deletion": 0.5, "insertion": 0.5, "score": next(scores)}  # noqa: E731
+    monkeypatch.setattr(training_module, "evaluate", fake)
+    _, result = run(tmp_path, resume_from_checkpoint=str(stopped / "checkpoint-2"), **changes)
+    assert result.best_step == (6 if said else 2)
+    assert len(warnings) == bool(said) and all(said in warning for warning in warnings)
+
+
 def test_last_without_a_checkpoint_begins(tmp_path, whole):
     assert equal(run(tmp_path / "new", resume_from_checkpoint="last")[0], whole[0])
 
@@ -535,6 +602,28 @@ def test_a_signal_finishes_the_step_and_saves(number, monkeypatch, tmp_path, who
     assert (result.step, result.stopped_by) == (3, number) and result.checkpoint.endswith("checkpoint-3")
     assert signal.getsignal(number) is before
     assert equal(run(tmp_path, resume_from_checkpoint="last")[0], whole[0])
+
+
+def signalled_with_its_workers(rank, folder, number):
+    os.setpgrp()
+    loss = training_module.ranking_loss
+
+    def all_of_the_group():
+        os.killpg(0, number)
+        time.sleep(0.5)  # for workers that die to be noticed
+
+    training_module.ranking_loss = at_step(2, all_of_the_group, loss)
+    _, result = run(folder, num_workers=2, max_steps=30)
+    assert (result.step, result.stopped_by) == (3, number) and result.checkpoint.endswith("checkpoint-3")
+    assert not multiprocessing.active_children()  # shut down, not waited for
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_group_leaves_the_workers(number, tmp_path):
+    """As Ctrl-C in a terminal and job schedulers send it."""
+    began = time.monotonic()
+    assert wait(start(1, signalled_with_its_workers, tmp_path, number)) == [0]
+    assert time.monotonic() - began < 30
 
 
 def test_a_second_interrupt_does_not_wait(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import signal
 import sys
@@ -112,6 +113,18 @@ def check(arguments: argparse.Namespace) -> None:
             f"--eval_size {arguments.eval_size} with --streaming, but nothing can be held out of a stream; give "
             "--eval_split or --eval_dataset."
         )
+    splits = [split or "train" for split in (arguments.split, arguments.eval_split)]
+    judged = arguments.eval_size != 0 and (arguments.eval_dataset or arguments.eval_split)
+    same = same_data(arguments.dataset, arguments.eval_dataset or arguments.dataset)
+    if judged and same and splits[0] == splits[1] and arguments.dataset != "scenes":  # those are drawn anew
+        raise ExplainerError(
+            f"the pictures to judge by are those to train on, split {splits[0]!r} of {arguments.dataset}; give another "
+            "--eval_split or --eval_dataset, or neither: then some are held out."
+        )
+
+
+def same_data(one: str, other: str) -> bool:
+    return one == other or (os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other))
 
 
 def make_explainer(arguments: argparse.Namespace, config: TrainingConfig):

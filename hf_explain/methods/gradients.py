@@ -12,7 +12,7 @@ from ..modeling.targets import read_targets
 def pixel_gradient(classifier: Classifier, pixel_values: torch.Tensor, targets=None) -> torch.Tensor:
     """d logit_target / d pixel_values, (B, 3, H, W); no gradient of a weight is computed or kept."""
     with torch.inference_mode(False), torch.enable_grad():
-        pixels = pixel_values.detach().clone().to(classifier.dtype).requires_grad_(True)
+        pixels = pixel_values.detach().clone().to(classifier.device, classifier.dtype).requires_grad_(True)
         logits = classifier(pixels)
         if not isinstance(logits, torch.Tensor):
             raise ExplainerError(
@@ -33,4 +33,5 @@ def gradient(classifier: Classifier, pixel_values: torch.Tensor, targets=None) -
 
 def input_x_gradient(classifier: Classifier, pixel_values: torch.Tensor, targets=None) -> torch.Tensor:
     """Pixel times gradient, summed over the channels: the linear part of each pixel's effect on the logit."""
-    return (pixel_gradient(classifier, pixel_values, targets) * pixel_values.float()).sum(1)
+    gradients = pixel_gradient(classifier, pixel_values, targets)
+    return (gradients * pixel_values.to(gradients)).sum(1)

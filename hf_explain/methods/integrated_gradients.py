@@ -29,7 +29,7 @@ def integrated_gradients(
     IntegratedGradients = find_captum("IntegratedGradients")
 
     with torch.inference_mode(False), torch.enable_grad():
-        pixels = pixel_values.detach().clone().to(classifier.dtype)
+        pixels = pixel_values.detach().clone().to(classifier.device, classifier.dtype)
         with torch.no_grad():
             targets = read_targets(
                 targets, torch.cat([classifier(chunk) for chunk in pixels.split(batch_size)])

@@ -35,7 +35,7 @@ def occlusion(
         raise ExplainerError(
             f"window={window} and stride={stride} for {size} pictures; give 1 <= stride <= window <= size."
         )
-    pixels = pixel_values.to(classifier.dtype)
+    pixels = pixel_values.to(classifier.device, classifier.dtype)
     targets = read_targets(targets, torch.cat([classifier(chunk) for chunk in pixels.split(batch_size)]))
     cover = reference_image(pixels, classifier.pixel_space, reference).contiguous()
     method = Occlusion(lambda x: classifier.scores(classifier(x)))
