@@ -43,6 +43,9 @@ def model_card(explainer, repo_id: str, included: bool) -> str:
     shown = ", ".join(labels[:8]) + (f", ... ({len(labels)} classes)" if len(labels) > 8 else "")
     parameters = sum(p.numel() for n, p in explainer.named_parameters() if not n.startswith(("classifier", "backbone")))
     which = "any class" if config.class_conditional else "the predicted class only"
+    slopes = (
+        " and, for the classifier's slopes, another one with a backward" if getattr(config, "hybrid", False) else ""
+    )
     trained = "" if config.trained_steps else "**This explainer has not been trained: its maps mean nothing.** "
     return f"""---
 library_name: transformers
@@ -55,7 +58,7 @@ tags:
 # {repo_id}
 
 Which pixels made the classifier say that? This explainer returns a map of every pixel's importance for {which}, in one
-forward pass.
+forward pass{slopes}.
 
 - explains: {kind}, {where}
 - classes: {shown}

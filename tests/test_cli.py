@@ -116,7 +116,7 @@ def test_dry_run(classifier, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert train(classifier, "--dry_run", "--references", "black") == 0
     said = capsys.readouterr().out
-    assert "12 pictures per epoch, 4 per step" in said and "20 pictures per step" in said and "hours" in said
+    assert "12 pictures per epoch, 4 per step" in said and "21 pictures per step" in said and "hours" in said
     assert not any(tmp_path.iterdir())
 
 

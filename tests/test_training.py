@@ -166,6 +166,7 @@ def two(rank, folder):
         run(**half)
     except ExplainerError as error:
         found["not finite"] = str(error)
+    training_module.ranking_loss = original
     costs = replace(CONFIG, references=("black",), max_steps=2, per_device_eval_batch_size=2, **half)
     found["cost"] = dry_run(make(), ROWS, costs, HELD_OUT).passes
     torch.save(found, folder / f"found-{rank}.pt")
@@ -218,8 +219,8 @@ def test_a_loss_that_breaks_on_one_process_ends_all(both):
 
 
 def test_a_dry_run_counts_the_pictures_of_all_processes(both):
-    """Two steps, 4 pictures each, and one evaluation of 3 pictures, as in `test_dry_run`."""
-    assert [found["cost"] for found in both] == [2 * 4 * (1 + 2 * 2) + 3 * (1 + 2 * (1 + 1 + 2))] * 2
+    """Two steps of 2 pictures on each of two processes, and one evaluation of 3 pictures, as in `test_dry_run`."""
+    assert [found["cost"] for found in both] == [2 * 2 * (2 + 1 + 2 * 2 * 2) + 3 * (1 + 2 * (1 + 1 + 2))] * 2
 
 
 # ---- splitting the batch, running out of memory ----
@@ -552,7 +553,7 @@ def test_going_on_from_an_earlier_checkpoint(tmp_path, whole):
 
 def test_checkpoints_of_another_run_are_not_touched(stopped, tmp_path):
     run(tmp_path, stop_after=3)
-    with pytest.raises(ExplainerError, match="is none of the checkpoints in .* go on from it in another output_dir"):
+    with pytest.raises(ExplainerError, match=r"is none of the checkpoints in .* go on from it in another output_dir"):
         run(tmp_path, resume_from_checkpoint=str(stopped / "checkpoint-2"))
     assert [Path(c).name for c in checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-3"]
 
@@ -604,17 +605,28 @@ def test_a_signal_finishes_the_step_and_saves(number, monkeypatch, tmp_path, who
     assert equal(run(tmp_path, resume_from_checkpoint="last")[0], whole[0])
 
 
+class SignalsAllInAWorker:
+    """100 pictures, read slowly; reading the first one of step 5 signals the whole group."""
+
+    def __init__(self, number):
+        self.number, self.row = number, Order(100, 0, 4, range(20)).rows(5)[0]
+
+    def __len__(self):
+        return 100
+
+    def __getitem__(self, row):
+        time.sleep(0.05)
+        if row == self.row:
+            os.killpg(0, self.number)
+            time.sleep(0.2)
+        return ROWS[row % len(ROWS)]
+
+
 def signalled_with_its_workers(rank, folder, number):
     os.setpgrp()
-    loss = training_module.ranking_loss
-
-    def all_of_the_group():
-        os.killpg(0, number)
-        time.sleep(0.5)  # for workers that die to be noticed
-
-    training_module.ranking_loss = at_step(2, all_of_the_group, loss)
-    _, result = run(folder, num_workers=2, max_steps=30)
-    assert (result.step, result.stopped_by) == (3, number) and result.checkpoint.endswith("checkpoint-3")
+    _, result = run(folder, rows=SignalsAllInAWorker(number), num_workers=2, max_steps=20, held_out=None)
+    assert result.stopped_by == number and 0 < result.step <= 6
+    assert result.checkpoint.endswith(f"checkpoint-{result.step}") and os.path.isdir(result.checkpoint)
     assert not multiprocessing.active_children()  # shut down, not waited for
 
 
@@ -811,14 +823,14 @@ def test_dry_run(tmp_path, monkeypatch):
     config = replace(CONFIG, references=("black",), max_steps=100, eval_steps=50, gradient_accumulation_steps=2)
     cost = dry_run(explainer, ROWS, config, HELD_OUT)
     assert equal(head(explainer), before) and explainer.config.trained_steps == 0 and not any(tmp_path.iterdir())
-    # per forward 4 clean pictures, and 2 sampled budgets of deletion and insertion; two forwards a step
-    assert cost.passes_per_step == 2 * (4 + 2 * 2 * 4)
+    # per forward 4 clean pictures, a blank one, and 2 inner budgets of deletion and insertion; two forwards a step
+    assert cost.passes_per_step == 2 * (4 + 1 + 2 * 2 * 4)
     # per evaluation and picture: map, clean, and under both references blank and one inner budget both ways
     assert cost.passes == 100 * cost.passes_per_step + 2 * 3 * (1 + 2 * (1 + 1 + 2))
     assert cost.pictures == 10 and cost.pictures_per_step == 8
     assert cost.head_parameters == sum(p.numel() for p in explainer.head.parameters())
     assert cost.hours > 0 and cost.peak_memory > 1e6
-    for word in ("parameters", "pictures per epoch", "40 pictures per step", "hours in total", "peak memory"):
+    for word in ("parameters", "pictures per epoch", "42 pictures per step", "hours in total", "peak memory"):
         assert word in str(cost)
     assert not explainer.classifier.model._forward_pre_hooks
 
