@@ -33,7 +33,7 @@ STARTS = {  # which method's maps another one begins with, and has not to make a
     "integrated_gradients_refined": "integrated_gradients_smoothed",
 }
 SMOOTHINGS = (3, 5, 9)
-SCORES = ("deletion", "insertion", "average_precision", "pointing_game", "class_discrimination")
+SCORES = ("average_precision", "pointing_game", "class_discrimination")  # of a map alone, without a reference
 
 
 class Scenes:
@@ -227,7 +227,7 @@ def summarize_method(runs: list[dict]) -> dict:
         if all("curves" in h for h in here):
             curves = {key: np.concatenate([h["curves"][key] for h in here]) for key in ("deletion", "insertion")}
             entry["references"][reference]["curves"] = summarize_curves(curves)
-    for key in ("average_precision", "pointing_game", "class_discrimination"):
+    for key in SCORES:
         if all(run.get(key) for run in runs):
             entry[key] = interval([run[key] for run in runs])
     return entry

@@ -6,7 +6,7 @@ import json
 import platform
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -177,8 +177,8 @@ def make_classifier(demo: Demo, data, device) -> Classifier:
     space = PixelSpace.from_image_processor(processor)
     recipe = RECIPES[demo.backbone]
     if demo.epochs is not None:
-        recipe = type(recipe)(**{**recipe.__dict__, "epochs": demo.epochs})
-    pixels = space.from_rgb(torch.as_tensor(images).permute(0, 3, 1, 2).float() / 255)
+        recipe = replace(recipe, epochs=demo.epochs)
+    pixels = to_pixels(Classifier(model, processor), images)
     train_classifier(
         model.to(device), pixels, torch.as_tensor(labels), space, recipe=recipe, seed=demo.seed, progress=bar
     )

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from .modeling.classifier import as_classifier
-from .modeling.perturbation import ExplainerError, blend, rank_pixels, reference_image
+from .modeling.perturbation import ExplainerError, blend, rank_each, reference_image
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,8 @@ def measure(
     check_maps(pixel_values, attributions)
     shares = torch.linspace(0, 1, protocol.budgets, dtype=torch.float64)
     cuts = [round(float(share) * attributions[0].numel()) for share in shares]  # pixels gone, or back
-    order = torch.Generator().manual_seed(protocol.seed)
-    rank = torch.cat([rank_pixels(one[None], order.manual_seed(protocol.seed)) for one in attributions])
-    rank, pixel_values = rank.to(classifier.device), pixel_values.to(classifier.device, classifier.dtype)
+    rank = rank_each(attributions, protocol.seed).to(classifier.device)
+    pixel_values = pixel_values.to(classifier.device, classifier.dtype)
     noise = torch.Generator().manual_seed(protocol.seed)
     blank = torch.cat(
         [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from .modeling.perturbation import ExplainerError, rank_pixels
+from .modeling.perturbation import ExplainerError, rank_each
 
 
 def pointing_game(maps: torch.Tensor, masks: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -63,9 +63,5 @@ def ordered(maps: torch.Tensor, masks: torch.Tensor, seed: int) -> torch.Tensor:
     empty = (masks.flatten(1).sum(1) == 0).nonzero().flatten().tolist()
     if empty:
         raise ExplainerError(f"the mask of image {empty[0]} is empty, so nothing in it can be found; leave it out.")
-    order = torch.Generator()
-    ranks = [rank_pixels(one[None].cpu(), order.manual_seed(seed)).flatten() for one in maps]
-    hits = torch.zeros(maps.flatten(1).shape)
-    for hit, rank, mask in zip(hits, ranks, masks.flatten(1).float().cpu(), strict=True):
-        hit[rank] = mask
-    return hits
+    rank = rank_each(maps.cpu(), seed).flatten(1)
+    return torch.zeros(rank.shape).scatter_(1, rank, masks.flatten(1).float().cpu())

@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from .faithfulness import check_maps
 from .modeling.classifier import Classifier, as_classifier
-from .modeling.perturbation import REFERENCES, ExplainerError, blend, rank_pixels, reference_image
+from .modeling.perturbation import REFERENCES, ExplainerError, blend, rank_each, reference_image
 from .modeling.ranking import soft_topk
 from .modeling.reading import whole_number
 from .modeling.targets import read_targets
@@ -193,8 +193,7 @@ class Curves:
     @torch.no_grad()
     def hard_loss(self, maps: torch.Tensor) -> torch.Tensor:
         """Deletion + 1 - insertion (B,) with whole pixels, at `SHARES`, mean over the judges."""
-        order = torch.Generator()
-        rank = torch.cat([rank_pixels(one[None].cpu(), order.manual_seed(self.seed)) for one in maps]).to(maps.device)
+        rank = rank_each(maps.cpu(), self.seed).to(maps.device)
         cuts = torch.tensor([round(share * rank[0].numel()) for share in SHARES], device=maps.device)
         loss = maps.new_zeros(len(maps), len(cuts))
         for reference in self.settings.judges:

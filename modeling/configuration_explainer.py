@@ -6,6 +6,7 @@ from transformers import PreTrainedConfig
 
 from .feature_maps import FeatureMap
 from .perturbation import ExplainerError, PixelSpace
+from .slopes import BASELINES
 
 FORMAT_VERSION = 1
 
@@ -92,7 +93,7 @@ class RankingExplainerConfig(ExplainerConfig):
     pixel_size: int = 8
     num_blocks: int = 2
     hybrid: bool = False
-    slope_references: list = field(default_factory=lambda: ["blur", "black", 1.0])
+    slope_references: list = field(default_factory=lambda: list(BASELINES))
 
     def __post_init__(self, **kwargs):
         for name, multiple in (("hidden_size", 8), ("pixel_size", 4), ("num_blocks", 1)):

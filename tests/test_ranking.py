@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from measuring import PeakStorage, peak_bytes
 
 from hf_explain import ExplainerError
 from hf_explain.modeling.ranking import SoftPermutation, draw_gumbel, gumbel_sinkhorn, soft_topk
@@ -190,36 +190,8 @@ def test_kappa_tells_how_sharp(kappa, shares):
     assert torch.allclose(on_top, torch.tensor(shares), atol=0.025)
 
 
-class PeakStorage(TorchDispatchMode):
-    """Peak bytes of live tensor storage."""
-
-    def __init__(self):
-        super().__init__()
-        self.alive, self.now, self.peak = {}, 0, 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        import weakref
-
-        result = func(*args, **(kwargs or {}))
-        for tensor in torch.utils._pytree.tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                if storage._cdata not in self.alive:
-                    size = storage.nbytes()
-                    self.alive[storage._cdata] = size
-                    self.now += size
-                    self.peak = max(self.peak, self.now)
-                    weakref.finalize(storage, self.gone, storage._cdata)
-        return result
-
-    def gone(self, key):
-        self.now -= self.alive.pop(key, 0)
-
-
 def peak_in_matrices(run, count):
-    with PeakStorage() as meter:
-        run()
-    return meter.peak / (4 * count * count)
+    return peak_bytes(run, torch.device("cpu")) / (4 * count * count)
 
 
 def test_memory_of_sinkhorn():

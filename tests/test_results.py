@@ -1,20 +1,14 @@
 """The tables in README.md and docs/ say what the measured results say."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+import scenes_table
 
 
 @pytest.fixture(scope="module")
 def tables():
-    spec = importlib.util.spec_from_file_location("scenes_table", ROOT / "scripts" / "scenes_table.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scenes_table
 
 
 @pytest.fixture(scope="module")
