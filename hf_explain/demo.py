@@ -76,7 +76,7 @@ class Demo:
     tune_pictures: int = 32
     report_pictures: int = 100
     epochs: int | None = None
-    explainer_steps: int = 600
+    explainer_steps: int = 700
     batch_size: int = 16
     learning_rate: float = 5e-3
     hidden_size: int = 64

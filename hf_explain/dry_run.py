@@ -57,6 +57,8 @@ def dry_run(explainer, dataset, config: TrainingConfig, eval_dataset=None) -> Es
     head, trained = copy.deepcopy(explainer.head.state_dict()), explainer.config.trained_steps
     steps, processes = min(2, config.max_steps), Processes()
     quiet = replace(config, logging_steps=1, report_to=("none",), resume_from_checkpoint=None, push_to_hub=False)
+    if config.ranking_objective().coarse < 1:
+        quiet = replace(quiet, coarse=0.0)  # single pixels, the larger and dearer part of the run
     cuda = processes.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(processes.device)

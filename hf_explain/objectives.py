@@ -59,8 +59,9 @@ class RankingObjective:
 
     Args:
         operator: "sinkhorn", "topk", or "coarse_to_fine": Sinkhorn on grids up to `sinkhorn_limit` cells a side, soft
-            top-k on finer ones.
+            top-k on finer ones and on single pixels.
         grids: cells per side, drawn uniformly from this range, both included; None ends at single pixels.
+        coarse: share of the run in which grids are drawn; from there on every cell is a single pixel.
         sampled: budgets each picture draws for itself, one in each of as many equal parts of [0, 1]: few forwards per
             picture, and areas that are right on average. 0 for even budgets.
         budgets: points of the curves if even, with both ends, which are constants and cost no forward.
@@ -77,7 +78,8 @@ class RankingObjective:
     """
 
     operator: str = "coarse_to_fine"
-    grids: tuple[int, int | None] = (7, None)
+    grids: tuple[int, int | None] = (7, 28)
+    coarse: float = 0.15
     sinkhorn_limit: int = 14
     budgets: int = 8
     sampled: int = 2
@@ -99,6 +101,8 @@ class RankingObjective:
             raise ExplainerError(f"sampled={self.sampled}; give 0 for even budgets, or how many to draw.")
         if not self.references:
             raise ExplainerError("references is empty; name at least one, such as black.")
+        if not 0 <= self.coarse <= 1:
+            raise ExplainerError(f"coarse={self.coarse}; give a share of the run, from 0 to 1.")
         if not all(0 < tau < math.inf for tau in self.tau):
             raise ExplainerError(f"tau={self.tau}; give two temperatures above 0.")
         if not 0 <= self.noise < math.inf:
@@ -116,6 +120,7 @@ OBJECTIVES = {
     "aha-release": RankingObjective(
         operator="sinkhorn",
         grids=(7, 28),
+        coarse=1.0,
         sampled=0,
         budgets=16,
         references=("black", "mean", "blur"),
@@ -147,7 +152,7 @@ def ranking_loss(
     """
     classifier = explainer.require_classifier()
     shared, count = draws.shared(), len(pixel_values)
-    grid, reference = draw_grid(objective, pixel_values.shape[-2:], shared), draw_reference(objective, shared)
+    grid, reference = draw_grid(objective, pixel_values.shape[-2:], shared, progress), draw_reference(objective, shared)
     tau = objective.tau[0] + (objective.tau[1] - objective.tau[0]) * progress
     blank = draw_blank(classifier, pixel_values, reference, draws)
     lower = torch.autocast(pixel_values.device.type, autocast) if autocast else nullcontext()
@@ -203,10 +208,12 @@ def draw_blank(classifier, pixel_values, reference, draws: Draws) -> torch.Tenso
     return reference_image(pixel_values[:1] if same else pixel_values, classifier.pixel_space, reference)
 
 
-def draw_grid(objective: RankingObjective, size, generator: torch.Generator) -> int:
+def draw_grid(objective: RankingObjective, size, generator: torch.Generator, progress: float = 0.0) -> int:
     """Cells per side; ranges that end at single pixels are drawn evenly on a logarithmic scale."""
     low, high = objective.grids
     pixels = min(size)
+    if progress >= objective.coarse < 1:
+        return pixels
     last = min(high or pixels, pixels)
     low = min(low, last)
     share = float(torch.rand((), generator=generator))
@@ -286,7 +293,9 @@ def peak_penalty(attributions: torch.Tensor) -> torch.Tensor:
 
 
 def find_objective(name: str, **changes) -> RankingObjective:
-    """The preset `name` of `OBJECTIVES`, with single values changed."""
+    """The preset `name` of `OBJECTIVES`, with single values changed; grids that are asked for are for the whole run."""
     if name not in OBJECTIVES:
         raise ExplainerError(f"unknown objective {name!r}; choose from {', '.join(OBJECTIVES)}.")
+    if "grids" in changes or changes.get("operator") == "sinkhorn":  # whose memory is the square of the cells
+        changes.setdefault("coarse", 1.0)
     return replace(OBJECTIVES[name], **changes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from .modeling.perturbation import REFERENCES, ExplainerError
 from .objectives import RankingObjective, find_objective
 
-OVERRIDES = ("operator", "grids", "budgets", "sampled", "references", "tau", "noise")
+OVERRIDES = ("operator", "grids", "coarse", "budgets", "sampled", "references", "tau", "noise")
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,10 @@ class TrainingConfig:
         gradient_checkpointing: of the classifier: less memory, about a third more time.
         torch_compile: compiles the classifier.
         torch_compile_backend: of torch.compile.
-        objective: preset of the objective, default or aha-release; the next seven change single values of it.
+        objective: preset of the objective, default or aha-release; the next eight change single values of it.
         operator: sinkhorn, topk or coarse_to_fine.
         grids: fewest and most cells per side; the second may be "pixels".
+        coarse: share of the run with these grids, all of it if they are given; the rest of it ranks single pixels.
         budgets: points of the curves.
         sampled: budgets each picture draws for itself instead, 0 for none.
         references: what removed pixels become; one is drawn per step.
@@ -72,6 +73,7 @@ class TrainingConfig:
     objective: str = "default"
     operator: str | None = None
     grids: tuple[int | str, ...] | None = None
+    coarse: float | None = None
     budgets: int | None = None
     sampled: int | None = None
     references: tuple[str, ...] | None = None

@@ -131,18 +131,29 @@ class ClassMaps(nn.Module):
 
 
 class SlopeMix(nn.Module):
-    """Adds slopes (B, T, R, H, W), as they are and averaged over two neighborhoods, weighed by (B, C, H, W)."""
+    """Adds slopes (B, T, R, H, W), as they are and averaged over two neighborhoods, to the scores (B, T, H, W).
+
+    Weighed by the features (B, C, H, W), and read together with the scores by three small convolutions, class by class:
+    a slope alone knows edges, not objects. They see 15 x 15 pixels around each.
+    """
 
     SIZES = (1, 3, 7)
 
-    def __init__(self, width: int, count: int):
+    def __init__(self, width: int, count: int, hidden: int = 16):
         super().__init__()
         self.weigh = nn.Conv2d(width, len(self.SIZES) * count, 1)
+        self.enter = nn.Conv2d(1 + len(self.SIZES) * count, hidden, 3, padding=1)
+        self.around = nn.ModuleList(nn.Conv2d(hidden, hidden, 3, padding=d, dilation=d) for d in (2, 4))
+        self.leave = nn.Conv2d(hidden, 1, 1)
 
     def forward(self, scores: torch.Tensor, features: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
         weights = F.softplus(self.weigh(features)).unflatten(1, (len(self.SIZES), -1))  # (B, K, R, H, W): never against
         flat = slopes.flatten(0, 1)  # (B T, R, H, W)
-        for weight, size in zip(weights.unbind(1), self.SIZES, strict=True):
-            mean = F.avg_pool2d(flat, size, stride=1, padding=size // 2, count_include_pad=False).view_as(slopes)
-            scores = scores + (weight[:, None] * mean).sum(2)
+        means = [F.avg_pool2d(flat, s, stride=1, padding=s // 2, count_include_pad=False) for s in self.SIZES]
+        x = F.relu(self.enter(torch.cat([scores.flatten(0, 1)[:, None], *means], 1)))
+        for conv in self.around:
+            x = x + F.relu(conv(x))
+        scores = scores + self.leave(x).view_as(scores)
+        for weight, mean in zip(weights.unbind(1), means, strict=True):
+            scores = scores + (weight[:, None] * mean.view_as(slopes)).sum(2)
         return scores

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -81,24 +82,41 @@ def test_gradients_in_float64():
 # ---- slopes ----
 
 
-def mixed(width=8, count=2, side=4, batch=2, targets=3):
+def mixed(width=8, count=2, side=4, batch=2, targets=3, hidden=3):
     """A mix with random weights, and what it is given: scores, features and slopes."""
     torch.manual_seed(0)
-    mix = SlopeMix(width, count)
-    torch.nn.init.normal_(mix.weigh.bias)
+    mix = SlopeMix(width, count, hidden)
+    for name, p in mix.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(p)
     scores, slopes = torch.randn(batch, targets, side, side), torch.randn(batch, targets, count, side, side)
     return mix, scores, torch.randn(batch, width, side, side), slopes
 
 
+def convolved(conv, x, dilation):
+    """relu(conv(x)), (C, H, W), in plain loops; what lies outside the picture is 0."""
+    weight, bias = conv.weight.numpy(), conv.bias.numpy()
+    out = np.zeros((len(bias), *x.shape[1:]))
+    for c, y, x_ in np.ndindex(*out.shape):
+        total = bias[c]
+        for i, j in itertools.product((-1, 0, 1), (-1, 0, 1)):
+            v, u = y + i * dilation, x_ + j * dilation
+            if 0 <= v < x.shape[1] and 0 <= u < x.shape[2]:
+                total += weight[c, :, i + 1, j + 1] @ x[:, v, u]
+        out[c, y, x_] = max(total, 0)
+    return out
+
+
 @torch.no_grad()
 def test_slopes_are_mixed_in_plain_loops():
-    """score + sum over neighborhoods and slopes of softplus(w . features + b) * mean of the slope around the pixel."""
+    """score + sum over neighborhoods and slopes of softplus(w . features + b) * mean of the slope around the pixel
+    + what three convolutions say of the scores and all those means."""
     mix, scores, features, slopes = mixed()
     found, weight, bias = mix(scores, features, slopes), mix.weigh.weight[:, :, 0, 0], mix.weigh.bias
-    for b, t, y, x in itertools.product(range(2), range(3), range(4), range(4)):
-        expected, row = float(scores[b, t, y, x]), 0
-        for size in (1, 3, 7):
-            for r in range(2):
+    for b, t in itertools.product(range(2), range(3)):
+        expected, means = scores[b, t].numpy().copy(), np.zeros((6, 4, 4))
+        for y, x in itertools.product(range(4), range(4)):
+            for row, (size, r) in enumerate(itertools.product((1, 3, 7), range(2))):
                 reach = size // 2
                 around = [
                     float(slopes[b, t, r, v, u])
@@ -106,15 +124,21 @@ def test_slopes_are_mixed_in_plain_loops():
                     for u in range(x - reach, x + reach + 1)
                     if 0 <= v < 4 and 0 <= u < 4  # the mean is over what lies in the picture
                 ]
+                means[row, y, x] = sum(around) / len(around)
                 value = float(weight[row] @ features[b, :, y, x] + bias[row])
-                expected += math.log1p(math.exp(value)) * sum(around) / len(around)
-                row += 1
-        assert float(found[b, t, y, x]) == pytest.approx(expected, abs=1e-4)
+                expected[y, x] += math.log1p(math.exp(value)) * means[row, y, x]
+        read = convolved(mix.enter, np.concatenate([scores[b, t].numpy()[None], means]), 1)
+        for conv, dilation in zip(mix.around, (2, 4), strict=True):
+            read = read + convolved(conv, read, dilation)
+        expected += np.einsum("c,chw->hw", mix.leave.weight.numpy()[0, :, 0, 0], read) + mix.leave.bias.item()
+        np.testing.assert_allclose(found[b, t].numpy(), expected, atol=1e-4)
 
 
 @torch.no_grad()
-def test_slopes_that_are_zero_change_nothing_and_rising_ones_never_lower():
+def test_weighed_slopes_that_are_zero_change_nothing_and_rising_ones_never_lower():
+    """Beside what the convolutions say."""
     mix, scores, features, slopes = mixed(side=9)
+    torch.nn.init.zeros_(mix.leave.weight), torch.nn.init.zeros_(mix.leave.bias)
     assert torch.equal(mix(scores, features, torch.zeros_like(slopes)), scores)
     for r in range(slopes.shape[2]):
         steeper = slopes.clone()
@@ -133,6 +157,7 @@ def test_classes_share_the_weights_and_pictures_do_not_mix():
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (33, 17)])
 def test_slopes_of_any_size(size):
+    torch.manual_seed(0)
     mix = SlopeMix(4, 1)
     found = mix(torch.zeros(1, 2, *size), torch.randn(1, 4, *size), torch.ones(1, 2, 1, *size))
     assert found.shape == (1, 2, *size)

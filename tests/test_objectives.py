@@ -151,10 +151,26 @@ def test_the_soft_areas_become_the_hard_ones(operator):
     assert distances[0] >= distances[2] and distances[2] < 2e-3
 
 
-def test_grids_reach_single_pixels():
-    objective = OBJECTIVES["default"]
-    grids = {ranking_loss(make(), pictures(1), Draws(s), objective=objective)[1]["grid"] for s in range(12)}
-    assert min(grids) >= 7 and max(grids) > 28 and len(grids) > 4
+def grids_of(objective, progress):
+    return {ranking_loss(make(), pictures(1), Draws(s), progress, objective)[1]["grid"] for s in range(12)}
+
+
+def test_grids_are_coarse_first_and_single_pixels_then():
+    """Unless grids are asked for, or an operator whose memory would not do: those are for the whole run."""
+    default = OBJECTIVES["default"]
+    first = grids_of(default, 0.1)
+    assert min(first) >= 7 and max(first) <= 28 and len(first) > 4
+    assert grids_of(default, 0.5) == {64}
+    assert grids_of(find_objective("default", operator="topk"), 0.5) == {64}
+    assert max(grids_of(find_objective("default", operator="sinkhorn", budgets=3), 1.0)) <= 28
+    assert max(grids_of(OBJECTIVES["aha-release"], 1.0)) <= 28
+    assert grids_of(find_objective("default", grids=(5, 6)), 1.0) == {5, 6}
+    assert grids_of(find_objective("default", grids=(5, 6), coarse=0.5), 0.5) == {64}
+    mixed = grids_of(find_objective("default", grids=(7, None)), 1.0)
+    assert min(mixed) >= 7 and max(mixed) > 28 and len(mixed) > 4
+
+
+def test_masks_of_single_pixels():
     shares = torch.linspace(0, 1, 8)[None, 1:-1]
     masks, _, _ = soft_masks(torch.randn(1, 64, 64), shares, 64, 0.01, find_objective("default", noise=0.0), Draws(0))
     assert masks.shape == (1, 6, 64, 64)
