@@ -137,10 +137,28 @@ def _blur(pixel_values, space, generator):
 
 
 def _noise(pixel_values, space, generator):
-    if generator is None:
-        raise ExplainerError("reference 'noise' is random: give generator=torch.Generator().manual_seed(...).")
-    rgb = torch.rand(pixel_values.shape, generator=generator, device=generator.device)
+    rgb = torch.rand(pixel_values.shape, generator=need(generator), device=generator.device)
     return space.from_rgb(rgb.to(pixel_values))
+
+
+def need(generator):
+    if generator is None:
+        raise ExplainerError("a reference of noise is random: give generator=torch.Generator().manual_seed(...).")
+    return generator
+
+
+def _signed_noise(pixel_values, space, generator):
+    return 2 * torch.rand(pixel_values.shape, generator=need(generator), device=generator.device).to(pixel_values) - 1
+
+
+def _rise_blur(pixel_values, space, generator):
+    # RISE: an 11 x 11 kernel, a Gaussian of sigma 5 whose tails are reflected back into it, so that it is nearly a box.
+    at = torch.arange(-20, 21, dtype=torch.float64)  # four sigmas
+    folded = (at + 5).remainder(22).sub(10.5).abs().neg().add(10.5).long()  # 0..10: reflected at both borders
+    kernel = torch.zeros(11, dtype=torch.float64).index_add(0, folded, torch.exp(-0.5 * (at / 5) ** 2))
+    weights = (kernel / kernel.sum()).to(pixel_values).expand(pixel_values.shape[1], 1, 1, -1)
+    rows = F.conv2d(pixel_values, weights, padding=(0, 5), groups=len(weights))
+    return F.conv2d(rows, weights.transpose(2, 3), padding=(5, 0), groups=len(weights))
 
 
 REFERENCES = {
@@ -149,6 +167,15 @@ REFERENCES = {
     "blur": _blur,
     "noise": _noise,
 }
+RAW_REFERENCES = {  # of published protocols: in the space of pixel_values itself, so other colors for other processors
+    "zero": lambda pixel_values, space, generator: torch.zeros_like(pixel_values),
+    "minimum": lambda pixel_values, space, generator: (
+        pixel_values.amin((1, 2, 3), keepdim=True).expand_as(pixel_values)
+    ),
+    "rise_blur": _rise_blur,
+    "signed_noise": _signed_noise,
+}
+COLORS = ("black", "mean", "noise")  # these have no meaning without a `PixelSpace`; grays neither
 
 
 def reference_image(
@@ -159,7 +186,8 @@ def reference_image(
 ) -> torch.Tensor:
     """What `pixel_values` (B, 3, H, W) become where pixels are removed, same shape.
 
-    `reference` is a name of `REFERENCES`, a number (that gray, in [0, 1]) or a tensor in the space of `pixel_values`.
+    `reference` is a name of `REFERENCES` or `RAW_REFERENCES`, a number (that gray, in [0, 1]) or a tensor in the space
+    of `pixel_values`.
 
     >>> import torch
     >>> reference_image(torch.rand(2, 3, 8, 8), PixelSpace(), 0.5).shape
@@ -174,17 +202,18 @@ def reference_image(
                 f"a reference of shape {tuple(reference.shape)} does not fit pixel_values {tuple(pixel_values.shape)}; "
                 "give one that broadcasts to it."
             ) from error
-    if isinstance(reference, str) and reference not in REFERENCES:
+    known = REFERENCES | RAW_REFERENCES
+    if isinstance(reference, str) and reference not in known:
         raise ExplainerError(
             f"unknown reference {reference!r}; choose from {', '.join(REFERENCES)}, a number or a tensor."
         )
-    if space is None and reference != "blur":
+    if space is None and (reference in COLORS or not isinstance(reference, str)):
         raise ExplainerError(
             f"reference {reference!r} is a color, but how this classifier's image processor writes colors is unknown; "
             "give image_processor=."
         )
     if isinstance(reference, str):
-        return REFERENCES[reference](pixel_values, space, generator)
+        return known[reference](pixel_values, space, generator)
     return _color(pixel_values, space, (float(reference),) * 3)
 
 
@@ -211,6 +240,20 @@ def rank_pixels(attributions: torch.Tensor, generator: torch.Generator | None = 
     return rank.view_as(attributions)
 
 
+def order_each(values: torch.Tensor, seed: int) -> torch.Tensor:
+    """Indices of the values (B, N) from the largest to the smallest: (B, N).
+
+    Equal ones are ordered by the seed, the same for a picture whatever the others are; NaN come last.
+    """
+    values = values.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    falling, order = values.sort(dim=1, descending=True, stable=True)
+    random = torch.Generator()
+    for index in (falling[:, 1:] == falling[:, :-1]).any(1).nonzero().flatten().tolist():  # only these have a choice
+        start = torch.rand((1, values.shape[1]), generator=random.manual_seed(seed)).argsort(1)[0].to(values.device)
+        order[index] = start[values[index, start].argsort(descending=True, stable=True)]
+    return order
+
+
 def rank_each(attributions: torch.Tensor, seed: int) -> torch.Tensor:
     """`rank_pixels` with ties broken by the seed, the same for a picture whatever the others are.
 
@@ -219,10 +262,9 @@ def rank_each(attributions: torch.Tensor, seed: int) -> torch.Tensor:
     >>> bool((one == other).all())
     True
     """
-    rank, order = torch.empty(attributions.shape, dtype=torch.int64, device=attributions.device), torch.Generator()
-    for one, here in zip(attributions, rank, strict=True):
-        here.copy_(rank_pixels(one[None], order.manual_seed(seed))[0])
-    return rank
+    order = order_each(attributions.flatten(1), seed)
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places).view_as(attributions)
 
 
 def top_mask(rank: torch.Tensor, share: float) -> torch.Tensor:

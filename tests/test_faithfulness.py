@@ -77,13 +77,13 @@ def test_exactly_k_whole_pixels_change():
     measure(classifier, x, maps, reference="black", budgets=5, batch_size=1)
     changed = [(seen != x).sum((1, 2, 3)).item() for seen in classifier.seen]
     whole = [(seen != x).any(1).sum().item() * 3 for seen in classifier.seen]
-    assert changed == whole == [0, 300, 75, 225, 150, 150, 225, 75]  # clean, blank, then deletion and insertion in turn
+    assert changed == whole == [0, 300, 75, 150, 225, 75, 150, 225]  # clean, blank, then deletion, and insertion read backwards
 
 
 def test_ends_are_shared_and_forwarded_once():
     classifier = spy(lambda x: torch.stack([x.sum((1, 2, 3)), x[:, 0].sum((1, 2))], 1))
     report = measure(classifier, pictures(2, (8, 8)), torch.rand(2, 8, 8), budgets=6, batch_size=100)
-    assert sum(len(seen) for seen in classifier.seen) == 2 * (2 * 6 - 2)
+    assert sum(len(seen) for seen in classifier.seen) == 2 * (2 * 6 - 2) - 1  # a color is the same for both
     assert torch.equal(report.curves["deletion"][:, 0], report.curves["insertion"][:, -1])
     assert torch.equal(report.curves["deletion"][:, -1], report.curves["insertion"][:, 0])
 
@@ -142,7 +142,9 @@ def test_a_bare_model_needs_its_processor():
 def test_the_protocol_comes_with_the_numbers():
     report = measure(Classifier(build("vit"), processor(64)), pictures(2), torch.rand(2, 64, 64), reference="blur")
     assert report.protocol == {
-        "name": "aha", "reference": "blur", "budgets": 21, "score": "probability", "seed": 0, "pictures": 2,
+        "name": "aha", "curves": {"deletion": "deletion, probability", "insertion": "insertion, probability"},
+        "reference": "blur", "start": None, "budgets": 21, "step": None, "end": 1.0, "rounding": "round",
+        "level": "pixel", "patch": None, "clean": True, "area": "unit", "label": "explained", "seed": 0, "pictures": 2,
         "size": [64, 64],
     }  # fmt: skip
     assert report.curves["deletion"].shape == (2, 21) and set(report.mean()) == {"deletion", "insertion"}
@@ -159,6 +161,15 @@ def test_the_protocol_comes_with_the_numbers():
         ({"reference": "grey"}, "unknown reference 'grey'"),
         ({"steps": 3}, "unknown argument steps"),
         ({"budgets": 2}, "at least 3 points"),
+        ({"score": "accuracy"}, "score='accuracy'; choose from probability"),
+        ({"level": "patch"}, "a size of patches belongs to level='patch'"),
+        ({"patch": 7}, "patch=7 does not divide pictures of 64 x 64"),
+        ({"budgets": None}, "give one of the two"),
+        ({"budgets": 5, "step": 5}, "give one of the two"),
+        ({"step": 0}, "at least 1, or 'row'"),
+        ({"end": 1.5}, "the last share"),
+        ({"area": "sum"}, "area='sum'; choose from unit"),
+        ({"preset": "ltx"}, "scores the true class; give targets="),
     ],
 )
 def test_wrong_input(change, message):
