@@ -11,6 +11,7 @@ from .modeling.modeling_explainer import ExplainerForImageClassification, Explai
 from .modeling.modeling_ranking import RankingExplainerForImageClassification
 from .modeling.perturbation import ExplainerError, PixelSpace
 from .pipeline import ImageAttributionPipeline
+from .regions import smallest_region
 
 __version__ = "0.1.0.dev0"
 
@@ -26,6 +27,7 @@ __all__ = [
     "PixelSpace",
     "RankingExplainerConfig",
     "RankingExplainerForImageClassification",
+    "smallest_region",
 ]
 
 register()

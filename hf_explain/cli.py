@@ -12,6 +12,7 @@ import sys
 COMMANDS = {
     "demo": ("hf_explain.commands.demo", "everything once, on embedded pictures, with no network"),
     "train": ("hf_explain.commands.train", "train an explainer of a classifier on pictures without labels"),
+    "evaluate": ("hf_explain.commands.evaluate", "measure explainers and methods side by side on a data set"),
 }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 
@@ -73,13 +74,28 @@ def better_by(ours: Report, theirs: Report, seed: int = 0) -> dict[str, dict[str
     return {name: paired(ours.areas[name].numpy(), theirs.areas[name].numpy(), seed) for name in ours.areas}
 
 
+@overload
+def measure(
+    classifier, pixel_values: torch.Tensor, attributions: torch.Tensor, targets=..., preset: str | Protocol = ..., *,
+    image_processor=..., batch_size: int = ..., dtype: torch.dtype | None = ..., **changes,
+) -> Report: ...  # fmt: skip
+
+
+@overload
+def measure(
+    classifier, pixel_values: torch.Tensor, attributions: Mapping[str, torch.Tensor], targets=...,
+    preset: str | Protocol = ..., *, image_processor=..., batch_size: int = ..., dtype: torch.dtype | None = ...,
+    **changes,
+) -> dict[str, Report]: ...  # fmt: skip
+
+
 @torch.no_grad()
 def measure(
     classifier,
     pixel_values: torch.Tensor,
     attributions: torch.Tensor | Mapping[str, torch.Tensor],
     targets=None,
-    preset: str = "aha",
+    preset: str | Protocol = "aha",
     *,
     image_processor=None,
     batch_size: int = 32,
@@ -94,12 +110,18 @@ def measure(
             result is {name: report}.
         targets: the classes the maps are of; default the prediction. Some presets score the true class, which must be
             given.
-        preset: a name of `PRESETS`; `changes` (reference=, budgets=, seed=, ...) alter single values and are reported.
+        preset: a name of `PRESETS` or a `Protocol` of one's own; `changes` (reference=, budgets=, seed=, ...) alter
+            single values and are reported.
         batch_size: pictures per forward.
         dtype: the classifier's forwards are autocast to it: faster, and off by up to some thousandths.
     """
     protocol = read_protocol(preset, changes)
     classifier = as_classifier(classifier, image_processor)
+    kind: type[Engine] = Engine
+    if protocol.reference == "drop":
+        from .dropping import DroppingEngine, by_patches
+
+        kind, protocol = DroppingEngine, by_patches(protocol, classifier)
     maps = dict(attributions) if isinstance(attributions, Mapping) else {"": attributions}
     for one in maps.values():
         check_maps(pixel_values, one)
@@ -111,7 +133,7 @@ def measure(
     count = len(pixel_values)
     if targets is not None:
         targets = torch.as_tensor(targets).to(classifier.device).expand(count)
-    engine = Engine(classifier, protocol, batch_size, dtype)
+    engine = kind(classifier, protocol, batch_size, dtype)
     blocks: dict[str, list[dict[str, torch.Tensor]]] = {name: [] for name in maps}
     seen = []
     for at in torch.arange(count).split(batch_size):
@@ -152,21 +174,26 @@ class Engine:
         total = protocol.units(height, width)
         needed = visited(protocol, protocol.cuts(height, width), total)
         ends = {count for states in needed.values() for _, _, count in states}
-        clean = self.forward(pictures) if targets is None or 0 in ends else None
-        targets = clean.argmax(-1) if targets is None and clean is not None else targets
+        clean: torch.Tensor | None = None
+        if targets is None or 0 in ends:
+            clean = self.forward(pictures)
+            targets = clean.argmax(-1) if targets is None else targets
         blanks = {key: self.reference(pictures, key) for key in {key for s in needed.values() for key, _, _ in s}}
         results = {}
         empty = {key: self.blank(blank, key) for key, blank in blanks.items()} if total in ends else {}
         for name, one in maps.items():
             order = removal_order(one.to(pictures.device), protocol)
-            logits = {}
+            logits: dict[tuple[str, str, int], torch.Tensor] = {}
             for key, side in dict.fromkeys((key, side) for states in needed.values() for key, side, _ in states):
                 counts = {c for states in needed.values() for k, s, c in states if (k, s) == (key, side)}
                 first = order if side == "most" else order.flip(1)
                 between = sorted(counts - {0, total})
                 for cut, found in self.walk(pictures, blanks[key], first, between, total):
                     logits[key, side, cut] = found
-                logits |= {(key, side, 0): clean, (key, side, total): empty.get(key)}
+                if clean is not None:
+                    logits[key, side, 0] = clean
+                if key in empty:
+                    logits[key, side, total] = empty[key]
             results[name] = {
                 curve.name: torch.stack(
                     [self.score(logits[state], targets, curve.score) for state in needed[curve.name]], 1

@@ -16,14 +16,14 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#0
 YARDSTICK = "#858b95"
 DASHES = ((), (9, 5), (2, 4))  # on and off, for when the colors begin again
 PANELS = {
-    "deletion": ("Deletion", "lower is better", "share of the pixels removed"),
-    "insertion": ("Insertion", "higher is better", "share of the pixels brought back"),
+    "deletion": ("Deletion", "lower is better", "share of the pixels removed", "probability of the class"),
+    "insertion": ("Insertion", "higher is better", "share of the pixels brought back", "probability of the class"),
 }
 Curves = Mapping[str, Mapping[str, Sequence[float]]]
 
 
 def draw_curves(
-    curves: Curves, yardsticks: Sequence[str] = (), title: str = "", width: int = 960, tall: int = 270
+    curves: Curves, yardsticks: Sequence[str] = (), title: str = "", width: int = 960, tall: int = 270, panels=PANELS
 ) -> PIL.Image.Image:
     """A figure of deletion beside insertion: a mean curve per method with its interval shaded.
 
@@ -35,6 +35,7 @@ def draw_curves(
             intervals as "deletion_low", "deletion_high", ... where known.
         yardsticks: labels that are not methods (a random map, the exact mask): drawn gray and dashed.
         width: of the figure, and `tall` the height of its axes, in CSS pixels.
+        panels: other curves than these two: key -> (name, which is better, along x, along y).
     """
     if not curves:
         raise ExplainerError("no curves to draw; give those of at least one method.")
@@ -55,10 +56,10 @@ def draw_curves(
     draw = PIL.ImageDraw.Draw(page)
     write(draw, (margin, margin), title_lines, large, INK)
     panel = (inner - margin) // 2
-    for index, name in enumerate(PANELS):
+    for index, name in enumerate(panels):
         left = margin + index * (panel + margin)
         area = (left + ticks, top + head, left + panel - pad, top + head + tall * unit)
-        draw_axes(draw, area, PANELS[name], large, small, unit)
+        draw_axes(draw, area, panels[name], large, small, unit)
         for label in reversed(list(curves)):  # the first on top
             draw_curve(page, area, curves[label], name, *styles[label], unit)
     y = top + head + tall * unit + foot
@@ -92,14 +93,14 @@ def lay_legend(labels: Sequence[str], face, width: int, unit: int) -> list[tuple
     return entries
 
 
-def draw_axes(draw: PIL.ImageDraw.ImageDraw, area, texts: tuple[str, str, str], large, small, unit: int) -> None:
+def draw_axes(draw: PIL.ImageDraw.ImageDraw, area, texts: tuple[str, str, str, str], large, small, unit: int) -> None:
     left, top, right, bottom = area
-    name, better, along = texts
+    name, better, along, up = texts
     pad, line = 6 * unit, block(small, 1)
     head = top - pad - line - block(large, 1)
     write(draw, (left, head), [name], large, INK)
     draw.text((left + large.getlength(name + "  "), head + ascent(large)), better, FAINT, small, anchor="ls")
-    write(draw, (left, top - pad - line), ["probability of the class"], small, FAINT)
+    write(draw, (left, top - pad - line), [up], small, FAINT)
     for tick in range(5):
         y, x = round(bottom - (bottom - top) * tick / 4), round(left + (right - left) * tick / 4)
         draw.line([(left, y), (right, y)], INK if tick == 0 else GRID, unit)

@@ -164,15 +164,17 @@ PRESETS = {
         area="steps",
         label="given",
     ),
+    # Removed patches leave the sequence of a ViT's tokens: nothing takes their place. See dropping.py.
+    "drop": Protocol("drop", reference="drop"),
 }
 CHANGEABLE = {field.name for field in fields(Protocol)} - {"name", "curves"}
 
 
-def read_protocol(preset: str, changes: dict) -> Protocol:
+def read_protocol(preset: str | Protocol, changes: dict) -> Protocol:
     """The preset with single values changed."""
-    if preset not in PRESETS:
+    if isinstance(preset, str) and preset not in PRESETS:
         raise ExplainerError(f"unknown preset {preset!r}; choose from {', '.join(PRESETS)}.")
-    changes, protocol = dict(changes), PRESETS[preset]
+    changes, protocol = dict(changes), PRESETS[preset] if isinstance(preset, str) else preset
     if "score" in changes:
         score = changes.pop("score")
         if score not in SCORES:

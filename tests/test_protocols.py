@@ -4,18 +4,20 @@ import math
 
 import pytest
 import torch
-from families import pictures
+from families import build, pictures, processor
 from test_faithfulness import spy
 
-from hf_explain import ExplainerError
+from hf_explain import Classifier, ExplainerError
 from hf_explain.faithfulness import PRESETS, measure
 from hf_explain.modeling.perturbation import order_each, reference_image
 from hf_explain.protocols import Protocol, read_protocol
+from hf_explain.regions import smallest_region
 
 WEIGHTS = torch.randn(48, 5, generator=torch.Generator().manual_seed(0))
 X = pictures(2, (4, 4))
 MAPS = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(2))
 LABELS = [3, 1]
+COLORED = [name for name in PRESETS if name != "drop"]  # on any classifier
 
 
 def logits(x):
@@ -204,10 +206,12 @@ def test_a_known_pixel_set_gives_ltx_its_extremes():
     read[0, 3:6, 4:8] = 1
     classifier = spy(lambda x: torch.stack([(x * read).sum((1, 2, 3)), torch.full((len(x),), -1.0)], 1))
     report = measure(classifier, torch.ones(1, 3, 20, 20), read, [0], "ltx")
-    assert float(report.areas["positive"]) == pytest.approx(5.0) and float(report.areas["negative"]) == pytest.approx(90)
+    assert float(report.areas["positive"]) == pytest.approx(5.0) and float(report.areas["negative"]) == pytest.approx(
+        90
+    )
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", COLORED)
 def test_a_constant_classifier(preset):
     """AUC = p where the scale is 1, 90 p for LTX, 28 p for DiffMask."""
     constant = torch.tensor([[1.0, 0.0, 0.0]])
@@ -221,7 +225,7 @@ def test_a_constant_classifier(preset):
             assert report.areas[curve.name].tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", COLORED)
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_the_size_of_a_batch_changes_nothing(preset, batch_size):
     x = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -279,3 +283,96 @@ def test_ties_are_ordered_as_if_alone():
 def test_a_presets_score_is_checked():
     with pytest.raises(ExplainerError, match="unknown argument curves"):
         read_protocol("aha", {"curves": ()})
+
+
+# ---- patches that leave the sequence ----
+
+
+@pytest.mark.parametrize("family", ["vit", "deit"])
+@torch.no_grad()
+def test_dropped_patches_leave_the_sequence(family):
+    """Restated with attention masked: a token nobody attends to is as good as gone."""
+    model = build(family, attn_implementation="eager")
+    classifier, x = Classifier(model, processor(64)), pictures(2)
+    maps = torch.rand(2, 64, 64, generator=torch.Generator().manual_seed(1))
+    report = measure(classifier, x, maps, [1, 2], "drop", budgets=5)
+    means = maps.view(2, 8, 8, 8, 8).mean((2, 4)).flatten(1)
+    before = {"vit": 1, "deit": 2}[family]
+    for picture, label in ((0, 1), (1, 2)):
+        order = means[picture].argsort(descending=True)
+        for point, count in enumerate((0, 16, 32, 48, 64)):
+            for name, gone in (("deletion", order[:count]), ("insertion", order[count:])):
+                seen = forward_without(model, x[picture : picture + 1], gone + before)
+                expected = seen.softmax(-1)[0, label]
+                assert float(report.curves[name][picture, point]) == pytest.approx(float(expected), abs=1e-5)
+    assert report.protocol["name"] == "drop" and report.protocol["patch"] == 8
+
+
+def forward_without(model, x, gone):
+    """Logits with the keys of the tokens `gone` at minus infinity in every layer."""
+
+    def mask(module, arguments, keywords):
+        bias = torch.zeros(1, 1, arguments[0].shape[1], arguments[0].shape[1])
+        bias[..., gone] = -torch.inf
+        return (arguments[0], bias, *arguments[2:]), keywords
+
+    attention = [m for m in model.modules() if type(m).__name__.endswith("Attention") and hasattr(m, "scaling")]
+    hooks = [m.register_forward_pre_hook(mask, with_kwargs=True) for m in attention]
+    assert len(hooks) == 4
+    try:
+        return model(pixel_values=x).logits
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def test_dropping_is_for_vits_and_leaves_nothing_behind():
+    maps = torch.rand(1, 64, 64)
+    with pytest.raises(ExplainerError, match="this classifier is of type 'resnet'"):
+        measure(Classifier(build("resnet"), processor(64)), pictures(1), maps, preset="drop")
+    classifier = Classifier(build("vit"), processor(64))
+    with pytest.raises(ExplainerError, match="removes the classifier's own patches of 8"):
+        measure(classifier, pictures(1), maps, preset="drop", patch=4)
+    broken = classifier.model.vit.layers[1]
+    broken.forward = lambda *_, **__: [][1]  # an IndexError of the model's own
+    with pytest.raises(IndexError):
+        measure(classifier, pictures(1), maps, preset="drop")
+    assert not classifier.model.vit.embeddings._forward_hooks
+
+
+# ---- the smallest region ----
+
+
+def test_the_smallest_region():
+    """A classifier that wants two of three cells bright: 2 cells are enough, in the order of the map."""
+    cells = torch.zeros(3, 10, 10)
+    cells[0, :2, :2], cells[1, 4:6, 4:6], cells[2, 8:, 8:] = 1, 1, 1
+
+    def count(x):
+        bright = torch.stack([((x.mean(1) * cell).sum((1, 2)) > 3.5).float() for cell in cells]).sum(0)
+        return torch.stack([bright, torch.full_like(bright, 1.5)], 1)
+
+    x = torch.ones(2, 3, 10, 10)
+    good = 3 * cells[0] + 2 * cells[1] + cells[2] + torch.rand(10, 10, generator=torch.Generator().manual_seed(0)) / 9
+    maps = torch.stack([good, -good])
+    found = smallest_region(spy(count), x, maps, reference="black", budgets=26)
+    assert found.shares.tolist() == pytest.approx([0.08, 0.96]) and found.targets.tolist() == [0, 0]
+    assert found.masks[0].sum() == 8 and (found.masks[0] == (cells[0] + cells[1]).bool()).all()
+    assert found.agreement[0.0] == 0 and found.agreement[0.08] == 0.5 and found.agreement[1.0] == 1
+    assert found.protocol["name"] == "smallest_region" and found.protocol["reference"] == "black"
+
+
+def test_a_share_counts_only_if_larger_ones_keep_the_prediction_too():
+    def wavering(x):  # right with a fifth of the pixels, wrong with half of them, right again from 80 % on
+        share = (x.mean(1) == 1).float().mean((1, 2))
+        right = ((share > 0.15) & (share < 0.4)) | (share > 0.75)
+        return torch.stack([right.float(), torch.full_like(share, 0.5)], 1)
+
+    maps = torch.rand(1, 10, 10, generator=torch.Generator().manual_seed(0))
+    found = smallest_region(spy(wavering), torch.ones(1, 3, 10, 10), maps, reference="black", budgets=11)
+    assert found.shares.tolist() == pytest.approx([0.8]) and found.agreement[0.2] == 1 and found.agreement[0.5] == 0
+
+
+def test_only_the_prediction_has_a_smallest_region():
+    with pytest.raises(ExplainerError, match="picture 0 is not predicted as class 4"):
+        smallest_region(spy(logits), X, MAPS, [4 if c != 4 else 3 for c in logits(X).argmax(1).tolist()][:1] * 2)

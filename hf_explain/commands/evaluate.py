@@ -1,0 +1,223 @@
+"""`hf-explain evaluate`: methods and explainers on a data set, measured side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+from ..methods import METHODS
+from ..modeling.classifier import Classifier
+from ..modeling.modeling_explainer import ExplainerForImageClassification
+from ..modeling.perturbation import ExplainerError
+from ..protocols import PRESETS, read_protocol
+
+REFINE_STEPS = 8
+DEFAULT = "integrated_gradients,occlusion,gradient,random"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("what is measured")
+    what.add_argument("--explainer", help="Hub id or folder of an explainer; its maps are the method `learned`")
+    what.add_argument("--classifier", help="Hub id or folder of a classifier, for training-free methods alone")
+    what.add_argument(
+        "--methods",
+        help="names with commas, the first one is compared with the others: learned, refined (learned, then "
+        f"{REFINE_STEPS} steps), {', '.join(METHODS)} (default: learned and {DEFAULT})",
+    )
+    what.add_argument("--explained", default="predicted", help="class of the maps: predicted or label")
+    data = parser.add_argument_group("pictures")
+    data.add_argument(
+        "--dataset", required=True, help="as of hf-explain train; scenes: drawn on the spot, with evidence"
+    )
+    data.add_argument("--dataset_config", help="configuration of a Hub data set that has several")
+    data.add_argument("--split", help="default: test; of a folder without one validation, else all there is")
+    data.add_argument("--dataset_size", type=int, help="the first so many pictures only; the scenes: how many")
+    data.add_argument("--image_column", help="column with the pictures (default: the only one that has some)")
+    data.add_argument("--label_column", help="column with the true classes")
+    data.add_argument("--mask_column", help="column with pictures that are not black where the evidence is")
+    data.add_argument(
+        "--scenes_seed", type=int, default=10_000, help="of the scenes; 10000 and up were never trained on"
+    )
+    how = parser.add_argument_group("how it is measured")
+    how.add_argument("--preset", nargs="+", default=["aha"], help=f"one or more of {', '.join(PRESETS)} (default: aha)")
+    how.add_argument("--reference", nargs="+", help="what removed pixels become, each in turn (default: the preset's)")
+    how.add_argument("--budgets", type=int, help="points of the curves (default: the preset's)")
+    how.add_argument("--batch_size", type=int, default=32, help="pictures per forward (default: 32)")
+    how.add_argument("--block", type=int, default=64, help="pictures per part of the results (default: 64)")
+    how.add_argument("--dtype", help="bfloat16: the classifier's forwards are autocast to it; faster, a little off")
+    how.add_argument("--seed", type=int, default=0, help="of random methods (default: 0)")
+    out = parser.add_argument_group("results")
+    out.add_argument("--output_dir", required=True, help="folder of the results; given again, what is there is kept")
+    out.add_argument(
+        "--write_model_card", action="store_true", help="put the numbers into the card of the --explainer folder"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from transformers.utils import logging
+
+    from ..processes import Processes
+    from ..survey import Survey
+
+    check(arguments)
+    processes = Processes()
+    explainer, classifier = load(arguments, processes.device)
+    rows = open_rows(arguments, classifier)
+    settings = describe(arguments, classifier, explainer, rows)
+    methods = {name: find_method(name, explainer) for name in chosen(arguments)}
+    survey = Survey(arguments.output_dir, classifier, rows, methods, settings, arguments.batch_size)
+    if processes.is_main:
+        survey.open()
+    processes.wait()
+    bar = lambda todo: logging.tqdm(  # noqa: E731
+        todo, desc="evaluating", unit="block", disable=None if processes.is_main else True
+    )
+    survey.run(processes.rank, processes.world, bar)
+    processes.wait()
+    if processes.is_main:
+        finish(arguments, explainer, list(methods), settings)
+    from .train import leave
+
+    return leave(0)
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """What can be refused before anything is loaded."""
+    if bool(arguments.explainer) == bool(arguments.classifier):
+        raise ExplainerError("give --explainer, or --classifier for training-free methods alone; one of them.")
+    if arguments.explained not in ("predicted", "label"):
+        raise ExplainerError(f"--explained {arguments.explained}; choose predicted or label.")
+    if arguments.batch_size < 1 or arguments.block < 1:
+        raise ExplainerError(f"--batch_size {arguments.batch_size} --block {arguments.block}; give 1 or more of each.")
+    if arguments.dtype not in (None, "bfloat16", "float16"):
+        raise ExplainerError(f"--dtype {arguments.dtype}; give bfloat16 or float16, or leave it out for float32.")
+    if arguments.write_model_card and not (arguments.explainer and Path(arguments.explainer).is_dir()):
+        raise ExplainerError("--write_model_card writes into the folder of an explainer; give one with --explainer.")
+    known = [*(("learned", "refined") if arguments.explainer else ()), *METHODS]
+    for name in chosen(arguments):
+        if name in ("learned", "refined") and not arguments.explainer:
+            raise ExplainerError(f"method {name!r} needs --explainer.")
+        if name not in known:
+            raise ExplainerError(f"unknown method {name!r}; choose from {', '.join(known)}.")
+    protocols(arguments)
+
+
+def chosen(arguments: argparse.Namespace) -> list[str]:
+    names = arguments.methods or ("learned," if arguments.explainer else "") + DEFAULT
+    found = [name.strip() for name in names.split(",") if name.strip()]
+    if not found or len(set(found)) < len(found):
+        raise ExplainerError(f"--methods {names!r}; give names with commas, each once.")
+    return found
+
+
+def protocols(arguments: argparse.Namespace) -> dict[str, dict]:
+    """name -> the arguments of `measure`; a preset under several references is several protocols."""
+    found = {}
+    for preset in arguments.preset:
+        changes: dict = {} if arguments.budgets is None else {"budgets": arguments.budgets}
+        for reference in arguments.reference or [None]:
+            one = changes if reference is None else {**changes, "reference": as_reference(reference)}
+            read = read_protocol(preset, one)
+            found[f"{preset}/{read.reference}"] = {"preset": preset, **one}
+    return found
+
+
+def as_reference(text: str) -> str | float:
+    from ..modeling.perturbation import RAW_REFERENCES, REFERENCES
+
+    if text in REFERENCES or text in RAW_REFERENCES:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        known = ", ".join([*REFERENCES, *RAW_REFERENCES])
+        raise ExplainerError(f"unknown reference {text!r}; choose from {known}, or a gray in [0, 1].") from None
+
+
+def load(arguments: argparse.Namespace, device):
+    name = arguments.explainer or arguments.classifier
+    try:
+        if arguments.classifier:
+            return None, Classifier.from_pretrained(name).to(device)
+        explainer = ExplainerForImageClassification.from_pretrained(name).to(device).eval()
+    except OSError as error:
+        raise OSError(f"{name} could not be loaded: {error}") from error
+    return explainer, explainer.require_classifier()
+
+
+def open_rows(arguments: argparse.Namespace, classifier):
+    from ..judged import open_judged
+
+    return open_judged(
+        arguments.dataset, classifier, arguments.dataset_config, arguments.split, arguments.image_column,
+        arguments.label_column, arguments.mask_column, arguments.dataset_size, arguments.scenes_seed,
+    )  # fmt: skip
+
+
+def describe(arguments: argparse.Namespace, classifier, explainer, rows):
+    from ..card_results import fingerprint_of
+    from ..survey import Settings
+
+    data = ("dataset_config", "split", "image_column", "label_column", "mask_column", "scenes_seed")
+    return Settings(
+        classifier={"name": str(classifier.name_or_path), "weights": fingerprint_of(classifier.model)},
+        explainer=None
+        if explainer is None
+        else {"name": arguments.explainer, "weights": fingerprint_of(explainer.head)},
+        dataset={"name": arguments.dataset, **{key: getattr(arguments, key) for key in data}},
+        pictures=len(rows),
+        protocols=protocols(arguments),
+        block=arguments.block,
+        explained=arguments.explained,
+        dtype=arguments.dtype,
+        seed=arguments.seed,
+    )
+
+
+def find_method(name: str, explainer):
+    if name not in ("learned", "refined"):
+        return METHODS[name]
+    from ..comparison import attribute_with
+    from ..refinement import refine
+
+    def learned(classifier, pixel_values, targets, *, batch_size=32):
+        return attribute_with(explainer, batch_size)(classifier, pixel_values, targets)
+
+    def refined(classifier, pixel_values, targets, *, batch_size=32):
+        maps = learned(classifier, pixel_values, targets, batch_size=batch_size)
+        return refine(classifier, pixel_values, maps, targets, batch_size=batch_size, steps=REFINE_STEPS)
+
+    return learned if name == "learned" else refined
+
+
+def finish(arguments: argparse.Namespace, explainer, methods: list[str], settings) -> None:
+    """The table, and every file of the results."""
+    from dataclasses import asdict
+
+    import transformers
+
+    from ..lettering import save
+    from ..survey import write_whole
+    from ..survey_report import as_terminal, draw, summarize, write_csv
+
+    folder = Path(arguments.output_dir)
+    results = summarize(folder, methods, settings)
+    results["settings"] = asdict(settings)
+    results["versions"] = {
+        "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
+    }  # fmt: skip
+    write_whole(folder / "results.json", json.dumps(results, indent=1).encode())
+    write_csv(folder, methods)
+    for name, figure in draw(results, settings).items():
+        save(figure, folder / name)
+    print(as_terminal(results, settings))
+    if arguments.write_model_card:
+        from ..card_results import write_card
+
+        write_card(Path(arguments.explainer), results, explainer)
+        print(f"the card of {arguments.explainer} holds these numbers", file=sys.stderr)
