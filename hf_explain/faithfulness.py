@@ -17,6 +17,7 @@ import torch
 from .intervals import interval, paired
 from .modeling.classifier import Classifier, as_classifier
 from .modeling.perturbation import ExplainerError, order_each, reference_image
+from .modeling.targets import read_targets
 from .protocols import PRESETS, Curve, Protocol, read_protocol
 
 __all__ = ["PRESETS", "Curve", "Protocol", "Report", "better_by", "check_maps", "measure", "read_protocol"]
@@ -132,7 +133,9 @@ def measure(
         )
     count = len(pixel_values)
     if targets is not None:
-        targets = torch.as_tensor(targets).to(classifier.device).expand(count)
+        targets = read_targets(targets, torch.empty(count, classifier.num_labels, device=classifier.device))
+        if targets.ndim != 1:
+            raise ExplainerError(f"targets of shape {tuple(targets.shape)}; give one class per map, {count} of them.")
     engine = kind(classifier, protocol, batch_size, dtype)
     blocks: dict[str, list[dict[str, torch.Tensor]]] = {name: [] for name in maps}
     seen = []

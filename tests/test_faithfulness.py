@@ -77,7 +77,9 @@ def test_exactly_k_whole_pixels_change():
     measure(classifier, x, maps, reference="black", budgets=5, batch_size=1)
     changed = [(seen != x).sum((1, 2, 3)).item() for seen in classifier.seen]
     whole = [(seen != x).any(1).sum().item() * 3 for seen in classifier.seen]
-    assert changed == whole == [0, 300, 75, 150, 225, 75, 150, 225]  # clean, blank, then deletion, and insertion read backwards
+    assert (
+        changed == whole == [0, 300, 75, 150, 225, 75, 150, 225]
+    )  # clean, blank, then deletion, and insertion read backwards
 
 
 def test_ends_are_shared_and_forwarded_once():
@@ -170,6 +172,9 @@ def test_the_protocol_comes_with_the_numbers():
         ({"end": 1.5}, "the last share"),
         ({"area": "sum"}, "area='sum'; choose from unit"),
         ({"preset": "ltx"}, "scores the true class; give targets="),
+        ({"targets": [0, 1, 2]}, "targets of shape .3,. for 2 images"),
+        ({"targets": [0, 9]}, "target 9 is no class"),
+        ({"targets": [[0, 1], [1, 0]]}, "give one class per map"),
     ],
 )
 def test_wrong_input(change, message):
