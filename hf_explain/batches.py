@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from .draws import keyed
 from .modeling.perturbation import ExplainerError
-from .objectives import keyed
 
 ORDER = 100  # apart from what `objectives` draws with the same seed
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import Dataset, Subset
 
+from .draws import keyed
 from .modeling.perturbation import ExplainerError
 from .modeling.pictures import one_line, open_picture
-from .objectives import keyed
 from .scenes import draw_scene
 
 HELD_OUT = 64  # pictures, or a tenth if that is less
@@ -128,8 +128,8 @@ def open_pictures(
     return PictureStream(rows.shuffle(seed=seed, buffer_size=buffer_size), column, image_processor, name)
 
 
-def open_rows(name: str, config_name: str | None, split: str | None, streaming: bool):
-    """The `datasets` object `name` means."""
+def open_rows(name: str, config_name: str | None, split: str | None, streaming: bool, labels: bool = False):
+    """The `datasets` object `name` means; of a folder of pictures with the folders as labels if `labels`."""
     import datasets
 
     wanted = split or "train"
@@ -150,7 +150,7 @@ def open_rows(name: str, config_name: str | None, split: str | None, streaming: 
         if files and all(file.endswith(".parquet") for file in files):
             return datasets.load_dataset("parquet", data_files=files, split=wanted, streaming=streaming)
         if os.path.isdir(name):
-            options = {"data_dir": os.path.abspath(name), "drop_labels": True, "drop_metadata": True}
+            options = {"data_dir": os.path.abspath(name), "drop_labels": not labels, "drop_metadata": not labels}
             return datasets.load_dataset("imagefolder", split=wanted, streaming=streaming, **options)
         if os.path.isabs(name) or name.startswith((".", "~")):
             raise ValueError("there is no such folder or file")

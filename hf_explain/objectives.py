@@ -7,50 +7,15 @@ and the classifier sees the picture at several budgets with the most important c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .modeling.perturbation import ExplainerError, blend, blur_with, reference_image
+from .draws import BOTTOM, TOP, Draws, draw_blank, draw_budgets, draw_classes, draw_grid, draw_reference
+from .modeling.perturbation import ExplainerError, blend, blur_with
 from .modeling.ranking import draw_gumbel, gumbel_sinkhorn, soft_topk
-
-
-@dataclass(frozen=True)
-class Draws:
-    """The random numbers of one step: keyed by the seed, the step and a picture's index in the global batch.
-
-    So how a global batch is split into micro-batches and over processes changes nothing, nor does a restart.
-
-    Args:
-        first: index of the first picture of this (micro-)batch in the global batch.
-    """
-
-    seed: int
-    step: int = 0
-    first: int = 0
-
-    def shared(self) -> torch.Generator:
-        """For what the whole global batch shares."""
-        return keyed(self.seed, self.step)
-
-    def stack(self, like: torch.Tensor, what: int, draw: Callable[[torch.Generator], torch.Tensor]) -> torch.Tensor:
-        """`draw` once per picture of `like`, each with its own generator; `what` tells apart what is drawn."""
-        keys = ((self.seed, self.step, self.first + i, what) for i in range(len(like)))
-        return torch.stack([draw(keyed(*key, device=like.device)) for key in keys])
-
-
-def keyed(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator of its own for every key."""
-    entropy = (len(key), *key)  # SeedSequence would not tell (1,) from (1, 0)
-    state = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
-    return torch.Generator(device).manual_seed(state >> 1)
-
-
-CLASSES, BLANK, TOP, BOTTOM, BUDGETS = range(5)  # what is drawn per picture
 
 
 @dataclass(frozen=True)
@@ -135,6 +100,15 @@ OBJECTIVES = {
 }
 
 
+def find_objective(name: str, **changes) -> RankingObjective:
+    """The preset `name` of `OBJECTIVES`, with single values changed; grids that are asked for are for the whole run."""
+    if name not in OBJECTIVES:
+        raise ExplainerError(f"unknown objective {name!r}; choose from {', '.join(OBJECTIVES)}.")
+    if "grids" in changes or changes.get("operator") == "sinkhorn":  # whose memory is the square of the cells
+        changes.setdefault("coarse", 1.0)
+    return replace(OBJECTIVES[name], **changes)
+
+
 def ranking_loss(
     explainer,
     pixel_values: torch.Tensor,
@@ -150,91 +124,44 @@ def ranking_loss(
         progress: share of the run that is done, which sets the temperature.
         autocast: a dtype for the classifier's forwards; everything else stays as it is.
     """
-    classifier = explainer.require_classifier()
-    shared, count = draws.shared(), len(pixel_values)
+    classifier, shared = explainer.require_classifier(), draws.shared()
     grid, reference = draw_grid(objective, pixel_values.shape[-2:], shared, progress), draw_reference(objective, shared)
     tau = objective.tau[0] + (objective.tau[1] - objective.tau[0]) * progress
     blank = draw_blank(classifier, pixel_values, reference, draws)
     lower = torch.autocast(pixel_values.device.type, autocast) if autocast else nullcontext()
     with torch.no_grad(), lower:
         logits, maps = explainer.read(pixel_values)
-        if not objective.sampled:
-            ends = torch.stack([classifier.scores(logits), classifier.scores(classifier(blank)).expand(count, -1)])
-    classes = logits.topk(min(2, logits.shape[1])).indices
-    if objective.score_both:
-        conditioned, scored = classes[:, :1], classes
-    else:  # so that maps of other classes than the prediction are trained too
-        second = (
-            draws.stack(classes, CLASSES, lambda g: torch.rand(1, generator=g, device=g.device)) < objective.runner_up
-        )
-        conditioned = scored = classes.gather(1, second.long() % classes.shape[1])
+        ends = None if objective.sampled else ends_of_curves(classifier, logits, blank)
+    conditioned, scored = draw_classes(objective, logits, draws)
     with lower:
         slopes = explainer.slopes(pixel_values, conditioned)
-    dtype = next(p.dtype for p in explainer.head.parameters())
-    seen = pixel_values.to(dtype), [m.to(dtype) for m in maps]
-    attributions = explainer.attribute(*seen, conditioned, slopes)[:, 0].float()
+    attributions = attribute(explainer, pixel_values, maps, conditioned, slopes)
     shares, weights = draw_budgets(objective, attributions, draws)  # (B, K) each
-    top, kappa, error = soft_masks(
-        attributions, shares, grid, tau, objective, draws, TOP
-    )  # (B, K, H, W): most important
+    top, kappa, error = soft_masks(attributions, shares, grid, tau, objective, draws)  # (B, K, H, W): most important
     bottom = 1 - top
     if objective.rank_twice:
         bottom = soft_masks(-attributions, 1 - shares, grid, tau, objective, draws, BOTTOM)[0]
     with lower:
         removed, kept = curves(classifier, pixel_values, blank, top, bottom, scored)  # (B, K, classes) each
-    deletion, insertion = ((weights[..., None] * curve).sum(1) for curve in (removed, kept))
-    if not objective.sampled:  # the two ends of the trapezoids
-        ends = ends.gather(2, scored.expand(2, -1, -1)).sum(0) / (2 * (objective.budgets - 1))
-        deletion, insertion = deletion + ends, insertion + ends
-    deletion, insertion = deletion.mean(), insertion.mean()
+    deletion, insertion = (mean_area(curve, weights, ends, scored, objective) for curve in (removed, kept))
     loss = deletion + objective.insertion * (1 - insertion)
     if objective.peak:
         loss = loss + objective.peak * peak_penalty(attributions)
-    log = {
-        "deletion": float(deletion.detach()),
-        "insertion": float(insertion.detach()),
-        "kappa": kappa,
-        "column_error": error,
-    }
-    return loss, log | {"grid": grid, "tau": tau}
+    areas = {"deletion": float(deletion.detach()), "insertion": float(insertion.detach())}
+    return loss, areas | {"kappa": kappa, "column_error": error, "grid": grid, "tau": tau}
 
 
-def draw_blank(classifier, pixel_values, reference, draws: Draws) -> torch.Tensor:
-    """The reference of each picture; (1, 3, H, W) where it is the same for all."""
-    if reference == "noise":
-        one, space = pixel_values[:1], classifier.pixel_space
-        return draws.stack(pixel_values, BLANK, lambda g: reference_image(one, space, "noise", g)[0])
-    same = not isinstance(reference, str) or reference in ("black", "mean")
-    return reference_image(pixel_values[:1] if same else pixel_values, classifier.pixel_space, reference)
+def ends_of_curves(classifier, logits: torch.Tensor, blank: torch.Tensor) -> torch.Tensor:
+    """Probabilities (2, B, num_labels) of the whole pictures and of the blank ones, where no map matters."""
+    whole = classifier.scores(logits)
+    return torch.stack([whole, classifier.scores(classifier(blank)).expand(len(whole), -1)])
 
 
-def draw_grid(objective: RankingObjective, size, generator: torch.Generator, progress: float = 0.0) -> int:
-    """Cells per side; ranges that end at single pixels are drawn evenly on a logarithmic scale."""
-    low, high = objective.grids
-    pixels = min(size)
-    if progress >= objective.coarse < 1:
-        return pixels
-    last = min(high or pixels, pixels)
-    low = min(low, last)
-    share = float(torch.rand((), generator=generator))
-    if high is None:
-        return min(last, round(low * (last / low) ** share))
-    return min(last, low + int(share * (last - low + 1)))
-
-
-def draw_reference(objective: RankingObjective, generator: torch.Generator) -> str | float:
-    return objective.references[int(torch.randint(len(objective.references), (), generator=generator))]
-
-
-def draw_budgets(objective: RankingObjective, like: torch.Tensor, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
-    """Shares of the cells to remove, rising, and what each adds to the area under a curve: (B, K) each."""
-    count = objective.sampled
-    if not count:
-        shares = torch.linspace(0, 1, objective.budgets, device=like.device)[1:-1].expand(len(like), -1)
-        return shares, torch.full_like(shares, 1 / (objective.budgets - 1))
-    uniform = draws.stack(like, BUDGETS, lambda g: torch.rand(count, generator=g, device=g.device))
-    shares = (torch.arange(count, device=like.device) + uniform) / count  # one in each stratum of [0, 1)
-    return shares.clamp(1e-4, 1 - 1e-4), torch.full_like(shares, 1 / count)
+def attribute(explainer, pixel_values, maps, conditioned, slopes) -> torch.Tensor:
+    """The explainer's map (B, H, W) of one class per picture, float32, computed in the precision of its head."""
+    dtype = next(p.dtype for p in explainer.head.parameters())
+    seen = pixel_values.to(dtype), [m.to(dtype) for m in maps]
+    return explainer.attribute(*seen, conditioned, slopes)[:, 0].float()
 
 
 def soft_masks(attributions, shares, grid: int, tau: float, objective: RankingObjective, draws: Draws, what: int = TOP):
@@ -278,6 +205,14 @@ def curves(classifier, pixel_values, blank, top, bottom, scored):
     return scores.gather(3, scored[None, :, None].expand(2, -1, budgets, -1)).unbind(0)
 
 
+def mean_area(curve, weights, ends, scored, objective: RankingObjective) -> torch.Tensor:
+    """Area under a curve (B, K, classes), mean over pictures and classes; with its `ends` if budgets are even."""
+    area = (weights[..., None] * curve).sum(1)
+    if ends is not None:  # each is half a trapezoid wide
+        area = area + ends.gather(2, scored.expand(2, -1, -1)).sum(0) / (2 * (objective.budgets - 1))
+    return area.mean()
+
+
 def smooth(masks: torch.Tensor, sigma: float) -> torch.Tensor:
     """Gaussian of `sigma` pixels over 7 x 7, reflected borders, as AHA's release."""
     at = torch.arange(-3, 4, device=masks.device, dtype=masks.dtype)
@@ -290,12 +225,3 @@ def peak_penalty(attributions: torch.Tensor) -> torch.Tensor:
     padded = F.pad(attributions[:, None], [side] * 4, mode="reflect")
     mean = F.avg_pool2d(padded, 2 * side + 1, stride=1)[:, 0]
     return F.relu(attributions - mean).square().mean()
-
-
-def find_objective(name: str, **changes) -> RankingObjective:
-    """The preset `name` of `OBJECTIVES`, with single values changed; grids that are asked for are for the whole run."""
-    if name not in OBJECTIVES:
-        raise ExplainerError(f"unknown objective {name!r}; choose from {', '.join(OBJECTIVES)}.")
-    if "grids" in changes or changes.get("operator") == "sinkhorn":  # whose memory is the square of the cells
-        changes.setdefault("coarse", 1.0)
-    return replace(OBJECTIVES[name], **changes)

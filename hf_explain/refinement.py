@@ -15,13 +15,15 @@ import torch
 import torch.nn.functional as F
 from transformers.utils import logging
 
+from .draws import keyed
 from .faithfulness import check_maps
 from .modeling.classifier import Classifier, as_classifier
 from .modeling.perturbation import REFERENCES, ExplainerError, blend, rank_each, reference_image
+from .modeling.precision import widest_float
 from .modeling.ranking import soft_topk
 from .modeling.reading import whole_number
 from .modeling.targets import read_targets
-from .objectives import cells, keyed
+from .objectives import cells
 
 SHARES = tuple(odd / 16 for odd in range(1, 16, 2))  # where iterates are compared: no point of 21 even budgets
 BUDGETS, NOISE, CHECK = range(3)  # what is drawn
@@ -110,7 +112,7 @@ def refine(
         starts = attributions.detach().clone()
         if not settings.steps:
             return starts.float()
-        pictures = pixel_values.detach().to(classifier.device, copy=True).float()
+        pictures = pixel_values.detach().to(classifier.device, torch.float32, copy=True)
         logits = torch.cat([classifier(chunk) for chunk in pictures.split(batch_size)])
         targets = read_targets(targets, logits).clone()
         if targets.ndim != 1:
@@ -121,7 +123,7 @@ def refine(
         with logging.tqdm(total=total, desc="refining", disable=True if few else None, leave=False) as bar:
             for x, start, target in groups:
                 curves = Curves(classifier, x, target, settings, seed, batch_size)
-                maps.append(descend(curves, standardize(start.to(x.device)), bar))
+                maps.append(descend(curves, standardize(start).to(x.device), bar))
         return torch.cat(maps).to(attributions.device)
 
 
@@ -138,11 +140,13 @@ def standardize(maps: torch.Tensor) -> torch.Tensor:
     >>> standardize(torch.tensor([[[1.0, 3.0], [3.0, 1.0]]])).tolist()
     [[[-1.0, 1.0], [1.0, -1.0]]]
     """
-    flat = maps.flatten(1).double()
+    flat = maps.flatten(1).to(widest_float(maps.device))
     ordered, end = flat.sort(1).values, flat.shape[1] // 100
     low, high = ordered[:, end, None], ordered[:, -1 - end, None]
-    inner = torch.where(low < high, flat.clamp(low, high), flat)  # where nearly all are equal, all count
-    deviation, mean = torch.std_mean(inner, 1, keepdim=True, correction=0)
+    all_count = low == high  # where nearly all are equal
+    low, high = torch.where(all_count, ordered[:, :1], low), torch.where(all_count, ordered[:, -1:], high)
+    flat = (flat - low) / (high - low)  # so that no square is too large or too small for float32
+    deviation, mean = torch.std_mean(flat.clamp(0, 1), 1, keepdim=True, correction=0)
     return ((flat - mean) / deviation).float().view_as(maps)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import PIL.Image
 
+from .account import how, what_was_done
 from .findings import headline
-from .sections import alarm, box, cases, facts, faithfulness, how, maps, masking, place_and_time, reading, what_was_done
+from .sections import alarm, box, cases, facts, faithfulness, maps, masking, place_and_time, reading
 
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--card:#f5f6f8;--ink:#1b1d22;--faint:#5b616b;--line:#dfe2e7;--mark:#0b5cad;

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import math
 from collections.abc import Mapping
 from html import escape
 
 import PIL.Image
 
-from .findings import (
-    BECAME,
-    BETTER,
-    MORE,
-    YARDSTICKS,
-    label_of,
-    listed,
-    number,
-    percent,
-    provenance,
-    trainings,
-    warning,
-)
+from .findings import BETTER, MORE, YARDSTICKS, label_of, listed, number, percent, trainings, warning
 from .lettering import DENSITY
 from .tables import Table, tables
 
@@ -75,69 +62,6 @@ def facts(results: Mapping) -> str:
     known = {name: write(value) for name, (value, write) in shown.items() if not math.isnan(number(value))}
     items = [f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in known.items()]
     return f'<dl class="facts">{"".join(items)}</dl>' if items else ""
-
-
-def reads(explainer: Mapping) -> str:
-    """What kind of explainer it was, in parentheses."""
-    kind = f"preset {explainer['preset']}" if "preset" in explainer else ""
-    if explainer.get("hybrid"):
-        kind += (", " if kind else "") + "a hybrid, which sees the classifier's slopes too"
-    return f" ({escape(kind)})" if kind else ""
-
-
-def what_was_done(results: Mapping) -> str:
-    data, classifier, explainer = (results.get(key, {}) for key in ("data", "classifier", "explainer"))
-    train, report, classes = data.get("train", {}), data.get("report", {}), data.get("classes", [])
-    size = results.get("size")
-    steps = []
-    if train:
-        many = f" of {size} x {size} pixels" if size else ""
-        steps.append(
-            f"Pictures{many} were drawn by a program that knows which pixels are the evidence: blobs in the stripes of "
-            f"one of {len(classes) or 'several'} classes, blobs of other classes against it, and blobs that mean "
-            f"nothing. {whole(train.get('pictures', 'Some'))} of them (seed {train.get('seed', 'unknown')}) were for "
-            "training."
-        )
-    if classifier:
-        steps.append(
-            f"A small {results.get('backbone', 'image')} classifier was trained on them, with parts of the pictures "
-            "blanked so that it is used to missing pixels. Then it was frozen."
-        )
-    if explainer:
-        trained = [BECAME.get(str(one), str(one)) for one in explainer.get("references", [])]
-        steps.append(
-            f"An explainer{reads(explainer)}, a small head beside the frozen classifier, "
-            f"was trained for {explainer.get('steps', 'some')} steps to rank pixels: removing the first ones should "
-            f"make the classifier lose the class, keeping only them should not."
-            + (f" Removed pixels became {listed(trained)}." if trained else "")
-        )
-    if report:
-        tune = data.get("tune", {})
-        if tune:
-            steps.append(
-                f"{whole(tune.get('pictures', 'Some'))} other pictures (seed {tune.get('seed', 'unknown')}) were for "
-                "choosing the settings of the other methods, so that each is shown at its best."
-            )
-        new = report.get("seed") not in (None, train.get("seed"), tune.get("seed"))
-        steps.append(
-            f"All methods then explained the same {whole(report.get('pictures', 'few'))} pictures (seed "
-            f"{report.get('seed', 'unknown')}), "
-            + (
-                "none of which was trained or tuned on."
-                if new
-                else "which are NOT known to be new: the seed is the same."
-            )
-        )
-    seeds = trainings(results)
-    where = [f"Seed{'s' * (len(seeds) > 1)} {listed(seeds)}"] if seeds else []
-    where += [f"on {results['device']}"] if "device" in results else []
-    where += [f"in {results['minutes']:.1f} minutes"] if results.get("minutes") is not None else []
-    versions = ", ".join(f"{name} {version}" for name, version in results.get("versions", {}).items())
-    line = ", ".join(where) + (f"; {versions}" if versions and where else versions)
-    if not steps and not line:
-        return ""
-    items = "".join(f"<li>{escape(one)}</li>" for one in steps)
-    return f"<h2>What was done</h2><ol>{items}</ol>" + (paragraph(line + ".", "small") if line else "")
 
 
 def maps(results: Mapping, pictures: Mapping[str, PIL.Image.Image]) -> str:
@@ -296,53 +220,3 @@ def reading(results: Mapping) -> str:
         return "<ul>" + "".join(f"<li>{escape(one)}</li>" for one in sentences) + "</ul>"
 
     return f"<h2>What the numbers say</h2>{items(do)}<h2>What they do not say</h2>{items(do_not)}"
-
-
-def how(results: Mapping) -> str:
-    parts = ["<h2>How it was measured</h2>", protocol(results)]
-    if "command" in results:
-        parts.append(f"<h3>Do it again</h3><pre><code>{escape(str(results['command']))}</code></pre>")
-    rows = {}
-    for key in ("settings", "explainer", "seconds", "versions"):
-        for name, value in results.get(key, {}).items():
-            rows[f"{key}: {name.replace('_', ' ')}"] = value
-    if results.get("data", {}).get("classes"):
-        rows["classes"] = results["data"]["classes"]
-    body = "".join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(spelled(v))}</td></tr>\n' for k, v in rows.items())
-    if rows:
-        parts.append(
-            f'<h3>All settings</h3><div class="scroll"><table class="plain"><tbody>{body}</tbody></table></div>'
-        )
-    parts.append(paragraph(f"Every number on this page: {provenance(results)}.", "small"))
-    return "".join(parts)
-
-
-def protocol(results: Mapping) -> str:
-    alike: dict[str, list[str]] = {}
-    for name, one in results.get("protocol", {}).items():
-        alike.setdefault(json.dumps({**one, "reference": ""}, sort_keys=True, default=str), []).append(str(name))
-    said = []
-    for rest, names in alike.items():
-        one = json.loads(rest)
-        size = " x ".join(str(length) for length in reversed(one.get("size", [])))
-        colors = "; ".join(name if BECAME.get(name, name) == name else f"{name} ({BECAME[name]})" for name in names)
-        said.append(
-            "The pixels of a picture are ordered by its map, the highest first; equal ones in an order drawn with seed "
-            f"{one.get('seed', 'unknown')}. At {one.get('budgets', 'several')} evenly spaced shares, from none to all "
-            "of them, the first pixels are replaced (deletion), or all but the first (insertion), and the frozen "
-            f"classifier gives its {one.get('score', 'score')} of the explained class. A score is the area under that "
-            "curve by the trapezoidal rule, for each picture; the tables show the mean over "
-            f"{one.get('pictures', 'the')} pictures{f' of {size} pixels' if size else ''}. What replaces a pixel: "
-            f"{colors}. This is the preset {one.get('name', 'unknown')!r}."
-        )
-    return "".join(paragraph(one) for one in said) or paragraph("The protocol was not recorded.")
-
-
-def spelled(value) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{str(k).replace('_', ' ')} {spelled(v)}" for k, v in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(spelled, value))
-    return str(value)

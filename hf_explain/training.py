@@ -17,9 +17,10 @@ from accelerate.utils.memory import clear_device_cache
 from transformers.utils import logging
 
 from .batches import Rows, Stream
+from .draws import Draws
 from .evaluation import check_held_out, evaluate, is_out_of_memory
 from .modeling.perturbation import ExplainerError
-from .objectives import Draws, ranking_loss
+from .objectives import ranking_loss
 from .processes import Processes, StopSignal
 from .publishing import check_push, push
 from .reporting import Reporter

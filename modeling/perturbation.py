@@ -169,8 +169,8 @@ REFERENCES = {
 }
 RAW_REFERENCES = {  # of published protocols: in the space of pixel_values itself, so other colors for other processors
     "zero": lambda pixel_values, space, generator: torch.zeros_like(pixel_values),
-    "minimum": lambda pixel_values, space, generator: (
-        pixel_values.amin((1, 2, 3), keepdim=True).expand_as(pixel_values)
+    "minimum": lambda pixel_values, space, generator: pixel_values.amin((1, 2, 3), keepdim=True).expand_as(
+        pixel_values
     ),
     "rise_blur": _rise_blur,
     "signed_noise": _signed_noise,

@@ -37,7 +37,7 @@ class ImageAttributionPipeline(Pipeline):
         top_k: explain this many of the most probable classes, if no target is given.
         output_size: "image", or "model" for the map as the model's input sees it.
 
-        batch_size: pictures per forward.
+        batch_size: pictures per forward; default 1.
         num_workers: processes that read pictures; an iterator is read by this one.
 
     Each dict holds `label` and `index` of the class, `score` (probability), `attribution` (float32; NaN where the model
@@ -105,8 +105,11 @@ class ImageAttributionPipeline(Pipeline):
     def preprocess(self, inputs):
         return read_picture(inputs, self.image_processor)
 
-    def _forward(self, model_inputs, targets=None, top_k=1):
-        """Pixel values of a group of pictures -> maps (B, T, H, W), logits (B, num_labels), classes (B, T)."""
+    def _forward(self, model_inputs, targets=None, top_k=1, batch_size=None):
+        """Pixel values of a group of pictures -> maps (B, T, H, W), logits (B, num_labels), classes (B, T).
+
+        `batch_size`, None if not given, is for a subclass that shows the classifier more pictures than these.
+        """
         output = self.model(model_inputs["pixel_values"], targets=targets, top_k=None if targets is not None else top_k)
         return {"maps": output.attributions, "logits": output.logits, "targets": output.targets}
 
@@ -164,19 +167,20 @@ class ImageAttributionPipeline(Pipeline):
         forward = {k: v for k, v in self._forward_params.items() if k not in replaced} | forward
         post = self._postprocess_params | post
         target = forward.pop("target", None)
+        batch_size = self._batch_size if batch_size is None else batch_size
+        if batch_size is not None:
+            forward["batch_size"] = whole_number("batch_size", batch_size, 1)
         if is_single(inputs):
             targets = None if target is None else [several(target, self.classifier)]
             return self._explain([self.preprocess(inputs)], targets, forward, post)[0]
-        batch_size = whole_number("batch_size", self._batch_size if batch_size is None else batch_size, 1)
         num_workers = whole_number("num_workers", self._num_workers if num_workers is None else num_workers, 0)
         pictures = pictures_of(inputs)
         count = len(pictures) if is_sized(pictures) else None
         if count == 0:
             raise ExplainerError("an empty list of pictures was given; give at least one picture.")
         targets = targets_of(target, count, self.classifier)
-        results = self._stream(
-            read_batches(pictures, self.image_processor, batch_size, num_workers), targets, forward, post
-        )
+        batches = read_batches(pictures, self.image_processor, forward.get("batch_size", 1), num_workers)
+        results = self._stream(batches, targets, forward, post)
         return list(results) if isinstance(inputs, (list, tuple)) else results
 
     def _stream(self, batches, targets, forward, post):
@@ -216,6 +220,8 @@ class ImageAttributionPipeline(Pipeline):
                     "logits": outputs["logits"][row],
                     "signed": outputs.get("signed", False),
                 }
+                if "faithfulness" in outputs:  # of a subclass
+                    one["faithfulness"] = outputs["faithfulness"][row][keep]
                 results[i] = self.postprocess(one, **post)
         return results
 

@@ -26,6 +26,7 @@ RESULTS, PAGE, README = ROOT / "docs/results/scenes.json", ROOT / "docs/results/
 BEGIN, END = "<!-- written by scripts/scenes_table.py -->", "<!-- end -->"
 RUNS = ROOT / "docs/results/scenes"  # per-picture values of every run
 SHARED = ("backbone", "size", "device", "versions", "protocol", "unseen", "explainer")
+OWN = ("seed", "output_dir", "device")  # of the settings, those of one run
 KEPT = (*SHARED, "seed", "minutes", "data", "classifier", "settings", "pictures")
 
 
@@ -62,6 +63,7 @@ def collect(found: dict[str, list[dict]]) -> dict:
     """What is kept of the runs: a summary per backbone, in the form of a demo's results."""
     backbones = {}
     for backbone, runs in found.items():
+        check_alike(backbone, runs)
         methods, comparisons = summarize([run["pictures"] for run in runs])
         accuracy = [run["classifier"]["accuracy"] for run in runs]
         backbones[backbone] = {
@@ -71,11 +73,25 @@ def collect(found: dict[str, list[dict]]) -> dict:
             "data": {**runs[0]["data"], "report": merge([run["data"]["report"] for run in runs])},
             "classifier": {"parameters": runs[0]["classifier"]["parameters"], "accuracy": sum(accuracy) / len(accuracy),
                            "accuracies": accuracy},
-            "settings": {k: v for k, v in runs[0]["settings"].items() if k not in ("seed", "output_dir", "device")},
+            "settings": {k: v for k, v in runs[0]["settings"].items() if k not in OWN},
             "methods": methods,
             "comparisons": comparisons,
         }  # fmt: skip
     return {"command": "python scripts/scenes_table.py --runs demos", "backbones": backbones}
+
+
+def check_alike(backbone: str, runs: list[dict]) -> None:
+    """Runs of other settings or versions do not belong in one mean."""
+    for run in runs[1:]:
+        for key in SHARED:
+            if run[key] != runs[0][key]:
+                raise SystemExit(
+                    f"{backbone}: seed {run['seed']} has {key} {run[key]}, seed {runs[0]['seed']} has {runs[0][key]}; "
+                    "run them alike, with --anew."
+                )
+        one, other = ({k: v for k, v in r["settings"].items() if k not in OWN} for r in (run, runs[0]))
+        if one != other:
+            raise SystemExit(f"{backbone}: seeds {run['seed']} and {runs[0]['seed']} have other settings; use --anew.")
 
 
 CURVES = ("deletion", "insertion")

@@ -16,17 +16,9 @@ from transformers import (
 )
 
 from hf_explain import RankingExplainerForImageClassification
+from hf_explain.draws import Draws, draw_blank, draw_budgets, draw_grid, draw_reference
 from hf_explain.modeling.ranking import draw_gumbel, gumbel_sinkhorn, soft_topk
-from hf_explain.objectives import (
-    Draws,
-    draw_blank,
-    draw_budgets,
-    draw_grid,
-    draw_reference,
-    find_objective,
-    ranking_loss,
-    soft_masks,
-)
+from hf_explain.objectives import find_objective, ranking_loss, soft_masks
 
 TINY_VIT = {"patch_size": 8, "hidden_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4}
 TINY_RESNET = {"embedding_size": 24, "hidden_sizes": [24, 48, 72, 96], "depths": [2, 2, 2, 2], "layer_type": "basic"}

@@ -23,5 +23,18 @@ def test_old_checkpoint(folder):
     assert torch.allclose(output.attributions, expected["attributions"], atol=1e-5)
 
 
-def test_this_version_has_one():
-    assert hf_explain.__version__ in {p.parent.name for p in FOLDERS}
+@pytest.mark.parametrize("kind", ["ranking", "hybrid"])
+def test_this_version_has_one(kind):
+    assert (hf_explain.__version__, kind) in {(p.parent.name, p.name) for p in FOLDERS}
+
+
+def test_the_hybrid_depends_on_its_slopes():
+    """Else its maps would guard nothing that `ranking` does not."""
+    for folder in (f for f in FOLDERS if f.name == "hybrid"):
+        explainer = ExplainerForImageClassification.from_pretrained(folder)
+        expected, targets = load_file(folder / "expected.safetensors"), torch.tensor([[0, 3], [4, 1]])
+        x, (_, maps) = expected["pixel_values"], explainer.read(expected["pixel_values"])
+        assert explainer.config.hybrid
+        with torch.no_grad():
+            without = explainer.attribute(x, maps, targets, slopes=0 * explainer.slopes(x, targets))
+        assert (without - expected["attributions"]).std() > 0.1

@@ -24,7 +24,8 @@ from hf_explain import METHODS, AutoModelForImageAttribution, Classifier, Explai
 from hf_explain import demo as demo_module
 from hf_explain.commands.train import documented
 from hf_explain.comparison import LABELS, Scenes, summarize, to_pixels
-from hf_explain.demo import Clock, Demo, Pixels, accuracies, make_classifier, make_explainer, splits
+from hf_explain.demo import Clock, Demo, accuracies, make_classifier, make_explainer
+from hf_explain.demo_settings import check, command, splits
 from hf_explain.faithfulness import measure
 from hf_explain.findings import headline, warning
 from hf_explain.modeling.modeling_ranking import RankingExplainerForImageClassification
@@ -229,8 +230,8 @@ def weights(folder, **changes):
     """Of the classifier and of the head of a demo's two trainings."""
     settings = demo(folder, train_pictures=16, explainer_steps=2, **changes)
     data = draw_scenes(16, 0)
-    classifier = make_classifier(settings, data, torch.device("cpu"))
-    explainer = make_explainer(settings, classifier, data[0])
+    classifier, pixel_values = make_classifier(settings, data, torch.device("cpu"))
+    explainer = make_explainer(settings, classifier, pixel_values)
     return [{k: v.clone() for k, v in m.state_dict().items()} for m in (classifier.model, explainer.head)]
 
 
@@ -254,7 +255,7 @@ def test_the_explainer_learns_from_pictures_without_labels(tmp_path):
     settings, (images, _, _) = demo(tmp_path, explainer_steps=1), draw_scenes(8, 0)
     classifier = Classifier(build("resnet"), processor(64)).freeze()
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
-    explainer = make_explainer(settings, classifier, images)
+    explainer = make_explainer(settings, classifier, to_pixels(classifier, images))
     assert not explainer.training and explainer.config.trained_steps == 1
     assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
 
@@ -292,7 +293,7 @@ def test_without_training_it_scores_as_a_random_map(tmp_path):
     x = to_pixels(classifier, red_squares(8, 10_000))
 
     def untrained(seed):
-        explainer = make_explainer(replace(settings, seed=seed), classifier, red_squares(2, 0))
+        explainer = make_explainer(replace(settings, seed=seed), classifier, to_pixels(classifier, red_squares(2, 0)))
         assert explainer.config.trained_steps == 0
         return explainer
 
@@ -306,7 +307,7 @@ def test_without_training_it_scores_as_a_random_map(tmp_path):
 
     nothing_learned = [scored(untrained(seed)) for seed in range(12)]
     trained = RankingExplainerForImageClassification.from_classifier(classifier, preset="tiny")
-    rows = Pixels(to_pixels(classifier, red_squares(64, 0)))
+    rows = [{"pixel_values": picture} for picture in to_pixels(classifier, red_squares(64, 0))]
     config = TrainingConfig(
         max_steps=40, per_device_train_batch_size=8, learning_rate=2e-2, references=("black",), grids=(8, 16),
         budgets=5, num_workers=0,
@@ -408,10 +409,10 @@ def test_flags_mean_the_settings(monkeypatch):
 
 
 def test_the_command_makes_it_again():
-    assert demo_module.command(Demo("x")) == "hf-explain demo"
-    said = demo_module.command(Demo("x", one_pass=True, seed=3, references=("black", "0.5")))
+    assert command(Demo("x")) == "hf-explain demo"
+    said = command(Demo("x", one_pass=True, seed=3, references=("black", "0.5")))
     assert said == "hf-explain demo --seed 3 --one_pass --references black 0.5"
-    assert demo_module.check(Demo(references=("black", "0.5", "1"))) == ["black", 0.5, 1.0]
+    assert check(Demo(references=("black", "0.5", "1"))) == ["black", 0.5, 1.0]
 
 
 def test_the_clock_keeps_what_took_how_long(capsys):

@@ -17,8 +17,9 @@ from transformers import AutoConfig, AutoModel, AutoModelForImageClassification,
 import hf_explain
 from hf_explain import AutoModelForImageAttribution, Classifier, ExplainerError, ExplainerForImageClassification
 from hf_explain.auto import EXPLAINERS
+from hf_explain.draws import Draws
 from hf_explain.modeling.slopes import slopes
-from hf_explain.objectives import Draws, find_objective, ranking_loss
+from hf_explain.objectives import find_objective, ranking_loss
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FAMILIES = ("vit", "swin", "convnext", "dinov2", "deit", "resnet")

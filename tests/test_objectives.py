@@ -7,17 +7,9 @@ from families import build, pictures, processor
 from transformers import ResNetForImageClassification
 
 from hf_explain import ExplainerError, RankingExplainerForImageClassification
+from hf_explain.draws import Draws, draw_budgets
 from hf_explain.faithfulness import measure
-from hf_explain.objectives import (
-    OBJECTIVES,
-    Draws,
-    draw_budgets,
-    find_objective,
-    peak_penalty,
-    ranking_loss,
-    smooth,
-    soft_masks,
-)
+from hf_explain.objectives import OBJECTIVES, find_objective, peak_penalty, ranking_loss, smooth, soft_masks
 
 OPERATORS = ("sinkhorn", "topk", "coarse_to_fine")
 

@@ -17,8 +17,9 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 import hf_explain
 from hf_explain import METHODS, ExplainerError
+from hf_explain.faithfulness import measure
 from hf_explain.modeling import pipeline_image_attribution
-from hf_explain.refinement import refine
+from hf_explain.refinement import SHARES, refine
 
 KEYS = {"label", "index", "score", "attribution", "heatmap", "box"}
 TASK = "image-attribution"
@@ -234,6 +235,49 @@ def test_refined_maps_do_not_depend_on_the_batch(refinable):
     targets = [[0, 1], [2], 3]
     alone = [pipe(p, target=t, refine_steps=1) for p, t in zip(PICTURES, targets)]
     assert_same(pipe(PICTURES[:3], target=targets, batch_size=3, refine_steps=1), alone, atol=1e-3)
+
+
+@pytest.fixture
+def seen(refinable):
+    """How many pictures each forward of the classifier was shown."""
+    counts = []
+    handle = refinable[0].classifier.model.register_forward_pre_hook(
+        lambda model, args, kwargs: counts.append(len([*args, *kwargs.values()][0])), with_kwargs=True
+    )
+    yield counts
+    handle.remove()
+
+
+@pytest.mark.parametrize(("batch_size", "one", "three"), [(1, 1, 1), (5, 5, 5), (36, 36, 36), (None, 32, 16)])
+def test_refinement_shows_as_many_pictures_as_asked(refinable, seen, batch_size, one, three):
+    """No more, which might not fit, and no fewer where there are enough; one picture at a time if nothing was asked."""
+    pipe, _ = refinable
+    calls = ((PICTURES[0], [*range(5)], one), (PICTURES[:3], [[0, 1], [2, 3], [4]], three))
+    for pictures, target, most in calls:
+        seen.clear()
+        pipe(pictures, target=target, refine_steps=1, batch_size=batch_size)
+        assert max(seen) == most and seen.count(most) >= 4
+    if batch_size == 5:
+        seen.clear()
+        method = {} if isinstance(pipe.model, hf_explain.ExplainerForImageClassification) else {"method": "gradient"}
+        same = pipeline(TASK, model=pipe.model, image_processor=pipe.image_processor, batch_size=5, **method)
+        same(PICTURES[0], refine_steps=1)
+        assert max(seen) == 5
+
+
+def test_each_class_of_a_picture_is_refined_once(refinable, seen):
+    """However many the other pictures have, and also if it is asked for twice."""
+    pipe, _ = refinable
+    call = {"target": [[0, 1, 2], [3], [4, 4]], "batch_size": 3}
+    counts = []
+    for steps in (0, 1):
+        seen.clear()
+        results = pipe(PICTURES[:3], refine_steps=steps, **call)
+        counts.append(sum(seen))
+    assert counts[1] - counts[0] == 5 * (1 + 2 * 6 + 2 * 2 * len(SHARES))
+    assert [[r["index"] for r in one] for one in results] == call["target"]
+    assert np.array_equal(results[2][0]["attribution"], results[2][1]["attribution"])
+    assert_same([pipe(PICTURES[1], target=3, refine_steps=1)], [results[1]], atol=1e-3)
 
 
 def test_refinement_may_be_set_once(explain):
@@ -471,8 +515,7 @@ def test_target_counts(explain):
 @pytest.mark.parametrize(
     ("kwargs", "words"),
     [
-        ({"measure": "aha"}, ["measure", "aha", "top_k"]),
-        ({"measure": "aha", "refine_steps": 2}, ["measure", "aha", "top_k"]),
+        ({"measure": "best"}, ["unknown preset 'best'", "aha"]),
         ({"refine_steps": -1}, ["refine_steps=-1", "at least 0"]),
         ({"refine_steps": 2.5}, ["refine_steps=2.5", "integer"]),
         ({"refine_steps": True}, ["refine_steps=True"]),
@@ -495,6 +538,8 @@ def test_bad_options(explain, kwargs, words):
 def test_bad_sizes_of_batches(explain):
     for kwargs in ({"batch_size": 0}, {"batch_size": "3"}, {"num_workers": -1}, {"batch_size": True}):
         assert_refused(lambda kwargs=kwargs: explain(PICTURES, **kwargs), next(iter(kwargs)), "integer")
+        if "batch_size" in kwargs:
+            assert_refused(lambda kwargs=kwargs: explain(PICTURES[0], **kwargs), "batch_size", "integer")
         pipe = pipeline(TASK, model=explain.model, **kwargs)
         assert_refused(lambda pipe=pipe: pipe(PICTURES), next(iter(kwargs)), "integer")
 
@@ -525,6 +570,7 @@ def test_the_pipeline_that_travels(explain, by_gradient):
     travelling = pipeline_image_attribution.ImageAttributionPipeline
     pipe = travelling(model=explain.model)
     assert_same([pipe(PICTURES[0])], [explain(PICTURES[0])])
+    assert_same(pipe(PICTURES, batch_size=3), explain(PICTURES))
     for name in ("method", "measure", "refine_steps"):
         assert_refused(lambda name=name: pipe(PICTURES[0], **{name: 1}), name, "pip install hf-explain", "top_k")
     assert_refused(lambda: pipe(PICTURES[0], nonsense=1), "nonsense=1", "top_k")
@@ -739,3 +785,55 @@ def test_zero_has_one_color_in_signed_maps():
         assert (colorize(values, signed=True)[values <= 0] == COLORS[0]).all()
         assert not (colorize(values)[values <= 0] == COLORS[0]).all()
     assert (colorize(-np.ones((4, 4), np.float32), signed=True) == COLORS[0]).all()
+
+
+# ---- measured on the spot ----
+
+
+@pytest.mark.parametrize("refine_steps", [0, 1])
+def test_a_map_comes_with_its_measured_faithfulness(explain, refine_steps):
+    """The numbers are those of `measure` on the map that was returned, for every class of every picture."""
+    call = {"target": [[3, 0], 1], "refine_steps": refine_steps, "output_size": "model"}
+    results = explain(PICTURES[:2], measure="aha", batch_size=2, **call)
+    assert [len(entries) for entries in results] == [2, 1]
+    classifier = explain.model.classifier
+    for image, entries in zip(PICTURES, results):
+        x = classifier.image_processor(images=image, return_tensors="pt")["pixel_values"]
+        for entry in entries:
+            report = measure(classifier, x, torch.as_tensor(entry["attribution"])[None], entry["index"])
+            found = entry["faithfulness"]
+            assert found["deletion"] == pytest.approx(float(report.deletion[0]), abs=1e-4)
+            assert found["insertion"] == pytest.approx(float(report.insertion[0]), abs=1e-4)
+            assert len(found["curves"]["deletion"]) == 21 and found["protocol"]["reference"] == "mean"
+            json.dumps(found)
+    assert "faithfulness" not in explain(PICTURES[0])[0]
+
+
+def test_measuring_asks_for_each_pair_once(by_gradient):
+    """Classes that fill up a shorter list are not measured again."""
+    calls = []
+    hook = by_gradient.model.register_forward_pre_hook(lambda module, args, kwargs: calls.append(1), with_kwargs=True)
+    by_gradient(PICTURES[:2], target=[[3, 0, 1], [1]], batch_size=2, measure="aha")
+    hook.remove()
+    seen = len(calls)
+    calls.clear()
+    hook = by_gradient.model.register_forward_pre_hook(lambda module, args, kwargs: calls.append(1), with_kwargs=True)
+    by_gradient(PICTURES[:2], target=[[3, 0, 1], [1, 0, 3]], batch_size=2, measure="aha")
+    hook.remove()
+    assert seen < len(calls)
+
+
+def test_presets_of_true_classes_are_of_the_explained_one(by_gradient):
+    found = by_gradient(PICTURES[0], target=2, measure="ltx")[0]["faithfulness"]
+    assert set(found) == {"positive", "negative", "deletion", "negative_deletion", "curves", "protocol"}
+    assert found["protocol"]["label"] == "explained"
+
+
+def test_what_cannot_be_measured(explain, monkeypatch):
+    with pytest.raises(ExplainerError, match="unknown preset 'best'"):
+        explain(PICTURES[0], measure="best")
+    monkeypatch.setitem(METHODS, "flat", lambda classifier, x, targets=None: torch.ones(len(x), *x.shape[-2:]))
+    flat = pipeline(TASK, model=build("vit"), image_processor=processor(64), method="flat")
+    with pytest.raises(ExplainerError, match="is constant, so it ranks nothing and cannot be measured"):
+        flat(PICTURES[0], measure="aha")
+    assert len(flat(PICTURES[0])) == 1

@@ -6,8 +6,10 @@ import warnings
 import pytest
 import torch
 from measuring import PeakStorage, peak_bytes
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hf_explain import ExplainerError
+from hf_explain.modeling import precision
 from hf_explain.modeling.ranking import SoftPermutation, draw_gumbel, gumbel_sinkhorn, soft_topk
 
 
@@ -303,6 +305,34 @@ def test_the_sum_of_a_mask_has_no_gradient():
     scores = torch.randn(2, 40, dtype=torch.float64, generator=generator(), requires_grad=True)
     (gradient,) = torch.autograd.grad(soft_topk(scores, torch.tensor([7.0]), 0.3).sum(), scores)
     assert gradient.abs().max() < 1e-12
+
+
+class Refuses64Bits(TorchDispatchMode):
+    """As a device without float64 does."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        assert getattr(result, "dtype", None) != torch.float64, f"{function} makes float64"
+        return result
+
+
+@pytest.mark.parametrize("operator", ["sinkhorn", "topk"])
+def test_devices_without_float64_rank_in_float32(operator, monkeypatch):
+    """The same masks and gradients up to what float32 rounds, and nothing in float64 on the way."""
+    scores = torch.randn(2, 400, generator=generator(), requires_grad=True)
+    budgets, weights = torch.tensor([0.5, 40.0, 333.3]), torch.randn(2, 3, 400, generator=generator(1))
+
+    def ranked():
+        masks = both(scores, budgets, 0.1)[operator]
+        return masks.detach(), torch.autograd.grad(masks, scores, weights)[0]
+
+    exact, slope = ranked()
+    monkeypatch.setattr(precision, "WITHOUT_FLOAT64", {"cpu"})
+    with Refuses64Bits():
+        masks, gradient = ranked()
+    assert torch.allclose(masks, exact, atol=1e-4) and (gradient - slope).abs().max() < 1e-3 * slope.abs().max()
+    wide = both(scores.detach(), budgets.double(), 0.1)[operator]  # budgets may come from a device that has float64
+    assert wide.dtype == torch.float32 and torch.equal(wide, masks)
 
 
 def test_noise_is_gumbel_and_from_its_generator():

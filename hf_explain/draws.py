@@ -1,0 +1,97 @@
+"""What a training step draws: its grid and its reference, and for each picture its class, budgets and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from .modeling.perturbation import reference_image
+
+if TYPE_CHECKING:
+    from .objectives import RankingObjective
+
+CLASSES, BLANK, TOP, BOTTOM, BUDGETS = range(5)  # what is drawn per picture
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one step: keyed by the seed, the step and a picture's index in the global batch.
+
+    So how a global batch is split into micro-batches and over processes changes nothing, nor does a restart.
+
+    Args:
+        first: index of the first picture of this (micro-)batch in the global batch.
+    """
+
+    seed: int
+    step: int = 0
+    first: int = 0
+
+    def shared(self) -> torch.Generator:
+        """For what the whole global batch shares."""
+        return keyed(self.seed, self.step)
+
+    def stack(self, like: torch.Tensor, what: int, draw: Callable[[torch.Generator], torch.Tensor]) -> torch.Tensor:
+        """`draw` once per picture of `like`, each with its own generator; `what` tells apart what is drawn."""
+        keys = ((self.seed, self.step, self.first + i, what) for i in range(len(like)))
+        return torch.stack([draw(keyed(*key, device=like.device)) for key in keys])
+
+
+def keyed(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of its own for every key."""
+    entropy = (len(key), *key)  # SeedSequence would not tell (1,) from (1, 0)
+    state = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
+    return torch.Generator(device).manual_seed(state >> 1)
+
+
+def draw_grid(objective: RankingObjective, size, generator: torch.Generator, progress: float = 0.0) -> int:
+    """Cells per side; ranges that end at single pixels are drawn evenly on a logarithmic scale."""
+    low, high = objective.grids
+    pixels = min(size)
+    if progress >= objective.coarse < 1:
+        return pixels
+    last = min(high or pixels, pixels)
+    low = min(low, last)
+    share = float(torch.rand((), generator=generator))
+    if high is None:
+        return min(last, round(low * (last / low) ** share))
+    return min(last, low + int(share * (last - low + 1)))
+
+
+def draw_reference(objective: RankingObjective, generator: torch.Generator) -> str | float:
+    return objective.references[int(torch.randint(len(objective.references), (), generator=generator))]
+
+
+def draw_blank(classifier, pixel_values, reference, draws: Draws) -> torch.Tensor:
+    """The reference of each picture; (1, 3, H, W) where it is the same for all."""
+    if reference == "noise":
+        one, space = pixel_values[:1], classifier.pixel_space
+        return draws.stack(pixel_values, BLANK, lambda g: reference_image(one, space, "noise", g)[0])
+    same = not isinstance(reference, str) or reference in ("black", "mean")
+    return reference_image(pixel_values[:1] if same else pixel_values, classifier.pixel_space, reference)
+
+
+def draw_classes(objective: RankingObjective, logits: torch.Tensor, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
+    """The class each picture's map is made for, (B, 1), and the classes whose probabilities are scored."""
+    classes = logits.topk(min(2, logits.shape[1])).indices
+    if objective.score_both:
+        return classes[:, :1], classes
+    uniform = draws.stack(classes, CLASSES, lambda g: torch.rand(1, generator=g, device=g.device))
+    second = (uniform < objective.runner_up).long()  # so that maps of other classes than the prediction are trained too
+    drawn = classes.gather(1, second % classes.shape[1])
+    return drawn, drawn
+
+
+def draw_budgets(objective: RankingObjective, like: torch.Tensor, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
+    """Shares of the cells to remove, rising, and what each adds to the area under a curve: (B, K) each."""
+    count = objective.sampled
+    if not count:
+        shares = torch.linspace(0, 1, objective.budgets, device=like.device)[1:-1].expand(len(like), -1)
+        return shares, torch.full_like(shares, 1 / (objective.budgets - 1))
+    uniform = draws.stack(like, BUDGETS, lambda g: torch.rand(count, generator=g, device=g.device))
+    shares = (torch.arange(count, device=like.device) + uniform) / count  # one in each stratum of [0, 1)
+    return shares.clamp(1e-4, 1 - 1e-4), torch.full_like(shares, 1 / count)
