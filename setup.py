@@ -25,13 +25,14 @@ core = [
     "numpy>=1.26",
     "pillow>=10.1",
     "safetensors>=0.8",
+    "scipy>=1.11",
     "torch>=2.6",
     "tqdm>=4.60",
     "transformers>=5.23",
 ]
 train = ["tensorboard>=2.14"]  # training itself needs nothing more; this shows its curves
-space = ["gradio>=6.0"]
-test = ["evaluate>=0.4.6", "pytest>=8.0"]
+space = ["evaluate>=0.4.6", "gradio>=6.0"]  # the metrics and apps in spaces/
+test = [*space, "pytest>=8.0"]
 dev = [*test, "build>=1.2", "mypy>=1.15", "ruff>=0.12"]
 
 setup(

@@ -15,10 +15,10 @@ PAPER, INK, FAINT, GRID = "#ffffff", "#1b1d22", "#5b616b", "#e3e5e9"
 
 
 def save(image: PIL.Image.Image, path) -> Path:
-    """Where the figure was written as a PNG that prints at its CSS size; folders are made."""
+    """Where the figure was written, as a PNG or a .jpg that prints at its CSS size; folders are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, "PNG", dpi=(96 * DENSITY, 96 * DENSITY))
+    image.save(path, "JPEG" if path.suffix == ".jpg" else "PNG", dpi=(96 * DENSITY, 96 * DENSITY), quality=85)
     return path
 
 

@@ -4,6 +4,7 @@ python scripts/benchmark.py inference            # classifier + explanation over
 python scripts/benchmark.py inference --device cuda --batch_size 32 --preset base
 python scripts/benchmark.py training             # a training step over the bare classifier, and the ranking operators
 python scripts/benchmark.py training --device cuda --batch_size 16    # also ViT-B/16 at 224 px in bfloat16
+python scripts/benchmark.py metrics              # curves and ROAD over the bare forwards and other libraries
 """
 
 import argparse
@@ -15,6 +16,7 @@ from functools import partial
 import torch
 import transformers
 from measuring import alternate, milliseconds
+from metrics_cost import metrics
 from training_cost import TINY, training
 from transformers import (
     ConvNextConfig,
@@ -82,6 +84,12 @@ def main(argv=None):
     two.add_argument("--memory_limit", type=float, default=4.0, help="GB; operators that need more are skipped")
     two.add_argument("--largest_grid", type=int, default=56, help="cells per side; soft top-k goes on to 224")
     two.set_defaults(measure=training)
+    three = what.add_parser("metrics", parents=[shared], help="faithfulness metrics, beside other libraries")
+    three.add_argument("--pictures", type=int, default=8)
+    three.add_argument("--steps", type=int, default=16)
+    three.add_argument("--batch_size", type=int, default=8, help="pictures per forward")
+    three.add_argument("--runs", type=int, default=7)
+    three.set_defaults(measure=metrics)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     cuda = arguments.device.startswith("cuda")

@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     survey.run(processes.rank, processes.world, bar)
     processes.wait()
     if processes.is_main:
-        finish(arguments, explainer, list(methods), settings)
+        finish(arguments, explainer, list(methods), settings, rows)
     from .train import leave
 
     return leave(0)
@@ -195,7 +195,7 @@ def find_method(name: str, explainer):
     return learned if name == "learned" else refined
 
 
-def finish(arguments: argparse.Namespace, explainer, methods: list[str], settings) -> None:
+def finish(arguments: argparse.Namespace, explainer, methods: list[str], settings, rows) -> None:
     """The table, and every file of the results."""
     from dataclasses import asdict
 
@@ -204,6 +204,7 @@ def finish(arguments: argparse.Namespace, explainer, methods: list[str], setting
     from ..lettering import save
     from ..survey import write_whole
     from ..survey_report import as_terminal, draw, summarize, write_csv
+    from ..survey_sheet import draw_sheet
 
     folder = Path(arguments.output_dir)
     results = summarize(folder, methods, settings)
@@ -215,6 +216,7 @@ def finish(arguments: argparse.Namespace, explainer, methods: list[str], setting
     write_csv(folder, methods)
     for name, figure in draw(results, settings).items():
         save(figure, folder / name)
+    save(draw_sheet(folder, methods, settings, rows), folder / "sheet.png")
     print(as_terminal(results, settings))
     if arguments.write_model_card:
         from ..card_results import write_card
