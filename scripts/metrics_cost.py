@@ -19,6 +19,11 @@ from hf_explain.faithfulness import measure
 from hf_explain.modeling.perturbation import PixelSpace
 from hf_explain.road import road
 
+# grad-cam imports torchvision, of which the part in Python will do: transformers does not import without this, then.
+LIBRARY = torch.library.Library("torchvision", "DEF")
+for op in ("nms", "qnms"):
+    LIBRARY.define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
 TINY = {"hidden_size": 192, "num_hidden_layers": 12, "num_attention_heads": 3, "intermediate_size": 768}  # ViT-Ti/16
 PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 
@@ -248,7 +253,6 @@ def roads(case):
 
     calls = {"ours": ours, "bare forwards": partial(forwards, case, len(case.x) * (1 + 2 * len(PERCENTILES)))}
     if version("grad-cam"):
-        torch.library.Library("torchvision", "DEF")  # its operators need not exist for what is called here
         metrics_of = import_module("pytorch_grad_cam.metrics.road")
         target = import_module("pytorch_grad_cam.utils.model_targets").ClassifierOutputSoftmaxTarget
         maps = case.numpy[2]
