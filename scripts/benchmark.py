@@ -7,6 +7,8 @@ python scripts/benchmark.py training --device cuda --batch_size 16    # also ViT
 python scripts/benchmark.py metrics              # curves and ROAD over the bare forwards and other libraries
 """
 
+import torchvision_stub  # noqa: F401, I001 (before transformers)
+
 import argparse
 import json
 import platform
