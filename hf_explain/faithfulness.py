@@ -18,7 +18,7 @@ from .intervals import interval, paired
 from .modeling.classifier import Classifier, as_classifier
 from .modeling.perturbation import ExplainerError, order_each, reference_image
 from .modeling.targets import read_targets
-from .protocols import PRESETS, Curve, Protocol, read_protocol
+from .protocols import PRESETS, Curve, Protocol, is_suite, read_protocol
 
 __all__ = ["PRESETS", "Curve", "Protocol", "Report", "better_by", "check_maps", "measure", "read_protocol"]
 
@@ -136,6 +136,15 @@ def measure(
         targets = read_targets(targets, torch.empty(count, classifier.num_labels, device=classifier.device))
         if targets.ndim != 1:
             raise ExplainerError(f"targets of shape {tuple(targets.shape)}; give one class per map, {count} of them.")
+    if is_suite(protocol):
+        from .suite import measure_metrics
+
+        if targets is None:
+            targets = torch.cat([classifier(x.to(classifier.device)) for x in pixel_values.split(batch_size)]).argmax(
+                -1
+            )
+        found = measure_metrics(classifier, pixel_values, maps, targets, protocol, batch_size)
+        return found if isinstance(attributions, Mapping) else found[""]
     engine = kind(classifier, protocol, batch_size, dtype)
     blocks: dict[str, list[dict[str, torch.Tensor]]] = {name: [] for name in maps}
     seen = []

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from .modeling.perturbation import ExplainerError
 
-KINDS = ("deletion", "insertion", "negative")
+KINDS = ("deletion", "insertion", "negative", "metric")
 SCORES = ("probability", "indicator", "logit", "surprise")
 
 
@@ -17,7 +17,8 @@ class Curve:
     Args:
         name: of its area in the report.
         kind: "deletion": the most important pixels are removed first; "negative": the least important ones;
-            "insertion": the most important ones are brought back first, from a picture without any.
+            "insertion": the most important ones are brought back first, from a picture without any. "metric" is none
+            of these, but a number of its own (suite.py).
         score: the class's probability, its logit, whether it is the prediction ("indicator"), or -log probability
             ("surprise").
     """
@@ -166,6 +167,20 @@ PRESETS = {
     ),
     # Removed patches leave the sequence of a ViT's tokens: nothing takes their place. See dropping.py.
     "drop": Protocol("drop", reference="drop"),
+    # What "Semantic Pullbacks" reports of a map, with the settings of its code; see suite.py.
+    "sp": Protocol(
+        "sp",
+        curves=tuple(
+            Curve(name, "metric")
+            for name in (
+                "infidelity",
+                "faithfulness_correlation",
+                "faithfulness_estimate",
+                "monotonicity_correlation",
+            )
+        ),
+        label="given",
+    ),
 }
 CHANGEABLE = {field.name for field in fields(Protocol)} - {"name", "curves"}
 
@@ -197,7 +212,15 @@ def read_protocol(preset: str | Protocol, changes: dict) -> Protocol:
     return protocol
 
 
+def is_suite(protocol: Protocol) -> bool:
+    return any(curve.kind == "metric" for curve in protocol.curves)
+
+
 def check(protocol: Protocol) -> None:
+    if is_suite(protocol) and replace(protocol, seed=0, label="given") != PRESETS[protocol.name]:
+        raise ExplainerError(
+            f"preset {protocol.name!r} has the settings of its authors; only seed and label can change."
+        )
     choices = {
         "rounding": ("round", "floor"),
         "level": ("pixel", "patch", "entry"),

@@ -142,7 +142,8 @@ class Survey:
             for name, report in reports.items():
                 for curve, area in report.areas.items():
                     columns[name][f"{key}/{curve}"] = area.numpy()
-                    columns[name][f"{key}/{curve}/curve"] = list(report.curves[curve].numpy())
+                    if curve in report.curves:
+                        columns[name][f"{key}/{curve}/curve"] = list(report.curves[curve].numpy())
         self.localize(rows, maps, columns)
         for name, one in maps.items():
             columns[name]["map"] = [small.tobytes() for small in shrink(one)]

@@ -12,7 +12,7 @@ import PIL.Image
 
 from .intervals import interval, paired
 from .plots import draw_curves
-from .protocols import Protocol, read_protocol
+from .protocols import Protocol, is_suite, read_protocol
 from .survey import Settings, mean_curves, read_columns, write_whole
 from .tables import Cell, Column, Table, as_text
 
@@ -61,6 +61,8 @@ def one(values: np.ndarray) -> dict | None:
 def better(protocol: Protocol, curve: str) -> str:
     """Whether a lower or a higher area is better."""
     of = next(one for one in protocol.curves if one.name == curve)
+    if of.kind == "metric":
+        return "lower" if curve == "infidelity" else "higher"
     return "lower" if (of.kind == "deletion") != (of.score == "surprise") else "higher"
 
 
@@ -80,6 +82,8 @@ def make_tables(results: dict, settings: Settings) -> list[Table]:
 
 def said(key: str, protocol: Protocol) -> str:
     """The protocol in a few words."""
+    if is_suite(protocol):
+        return f"{protocol.name}, {protocol.label} class"
     points = f"{protocol.budgets} points" if protocol.budgets else f"a point per {protocol.step}"
     start = f", insertion from {protocol.start}" if protocol.start else ""
     scale = "" if protocol.area == "unit" else f", area in {protocol.area}"
@@ -138,7 +142,7 @@ def draw(results: dict, settings: Settings) -> dict[str, PIL.Image.Image]:
     figures = {}
     for key, changes in settings.protocols.items():
         protocol = protocol_of(changes)
-        shown = [curve for curve in protocol.curves if curve.score in ("probability", "indicator")][:2]
+        shown = [c for c in protocol.curves if c.kind != "metric" and c.score in ("probability", "indicator")][:2]
         if len(shown) < 2:
             continue
         panels = {}

@@ -7,7 +7,7 @@ import torch
 from families import build, pictures, processor
 from test_faithfulness import spy
 
-from hf_explain import Classifier, ExplainerError
+from hf_explain import Classifier, ExplainerError, correlations, robustness
 from hf_explain.faithfulness import PRESETS, measure
 from hf_explain.modeling.perturbation import order_each, reference_image
 from hf_explain.protocols import Protocol, read_protocol
@@ -17,7 +17,7 @@ WEIGHTS = torch.randn(48, 5, generator=torch.Generator().manual_seed(0))
 X = pictures(2, (4, 4))
 MAPS = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(2))
 LABELS = [3, 1]
-COLORED = [name for name in PRESETS if name != "drop"]  # on any classifier
+COLORED = [name for name in PRESETS if name not in ("drop", "sp")]  # on any classifier
 
 
 def logits(x):
@@ -376,3 +376,26 @@ def test_a_share_counts_only_if_larger_ones_keep_the_prediction_too():
 def test_only_the_prediction_has_a_smallest_region():
     with pytest.raises(ExplainerError, match="picture 0 is not predicted as class 4"):
         smallest_region(spy(logits), X, MAPS, [4 if c != 4 else 3 for c in logits(X).argmax(1).tolist()][:1] * 2)
+
+
+# ---- metrics that are no curves ----
+
+
+def test_semantic_pullbacks_metrics_are_a_preset():
+    """The functions of their own, with the settings of its code."""
+    classifier, x = Classifier(build("resnet"), processor(64)), pictures(2)
+    maps = torch.rand(2, 64, 64, generator=torch.Generator().manual_seed(0))
+    report = measure(classifier, x, maps, [1, 2], "sp", seed=3)
+    options = correlations.SP["faithfulness_estimate"]
+    expected = correlations.faithfulness_estimate(classifier, x, maps, [1, 2], seed=3, **options)
+    torch.testing.assert_close(report.areas["faithfulness_estimate"], expected)
+    expected = robustness.infidelity(classifier, x, maps, [1, 2], seed=3, **robustness.SP["infidelity"])
+    torch.testing.assert_close(report.areas["infidelity"], expected)
+    assert set(report.areas) == {curve.name for curve in PRESETS["sp"].curves} and not report.curves
+    assert report.protocol["metrics"]["faithfulness_estimate"] == options and report.protocol["seed"] == 3
+    both = measure(classifier, x, {"one": maps, "other": maps.flip(1)}, None, "sp", label="explained", seed=3)
+    assert set(both) == {"one", "other"} and both["one"].targets.equal(classifier(x).argmax(1))
+    with pytest.raises(ExplainerError, match="has the settings of its authors"):
+        measure(classifier, x, maps, [1, 2], "sp", budgets=5)
+    with pytest.raises(ExplainerError, match="scores the true class"):
+        measure(classifier, x, maps, preset="sp")

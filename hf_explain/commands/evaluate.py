@@ -14,7 +14,7 @@ from ..methods import METHODS
 from ..modeling.classifier import Classifier
 from ..modeling.modeling_explainer import ExplainerForImageClassification
 from ..modeling.perturbation import ExplainerError
-from ..protocols import PRESETS, read_protocol
+from ..protocols import PRESETS, is_suite, read_protocol
 
 REFINE_STEPS = 8
 DEFAULT = "integrated_gradients,occlusion,gradient,random"
@@ -123,7 +123,7 @@ def protocols(arguments: argparse.Namespace) -> dict[str, dict]:
         for reference in arguments.reference or [None]:
             one = changes if reference is None else {**changes, "reference": as_reference(reference)}
             read = read_protocol(preset, one)
-            found[f"{preset}/{read.reference}"] = {"preset": preset, **one}
+            found[preset if is_suite(read) else f"{preset}/{read.reference}"] = {"preset": preset, **one}
     return found
 
 
