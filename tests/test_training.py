@@ -825,8 +825,9 @@ def test_dry_run(tmp_path, monkeypatch):
     assert equal(head(explainer), before) and explainer.config.trained_steps == 0 and not any(tmp_path.iterdir())
     # per forward 4 clean pictures, a blank one, and 2 inner budgets of deletion and insertion; two forwards a step
     assert cost.passes_per_step == 2 * (4 + 1 + 2 * 2 * 4)
-    # per evaluation and picture: map, clean, and under both references blank and one inner budget both ways
-    assert cost.passes == 100 * cost.passes_per_step + 2 * 3 * (1 + 2 * (1 + 1 + 2))
+    # per evaluation and picture: map, under both references clean and one inner budget both ways, and its blur; and
+    # the mean color once
+    assert cost.passes == 100 * cost.passes_per_step + 2 * (3 * (1 + 2 * (1 + 2) + 1) + 1)
     assert cost.pictures == 10 and cost.pictures_per_step == 8
     assert cost.head_parameters == sum(p.numel() for p in explainer.head.parameters())
     assert cost.hours > 0 and cost.peak_memory > 1e6
