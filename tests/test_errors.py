@@ -207,7 +207,7 @@ CASES = {
         lambda f: explain(f, method="gradient"),
         "is a learned explainer; leave method out",
     ),
-    "measure": (nothing, lambda f: explain(f, measure="aha"), "unknown argument measure='aha'; this pipeline has"),
+    "measure": (nothing, lambda f: explain(f, measure="best"), "unknown preset 'best'; choose from aha"),
     "refine_steps": (
         nothing,
         lambda f: explain(f, refine_steps=-1),
