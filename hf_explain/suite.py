@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -13,7 +13,7 @@ from .protocols import Protocol
 from .robustness import SP as ROBUSTNESS
 from .robustness import infidelity
 
-METRICS = {
+METRICS: dict[str, tuple[Callable[..., torch.Tensor], dict]] = {
     "infidelity": (infidelity, ROBUSTNESS["infidelity"]),
     "faithfulness_correlation": (faithfulness_correlation, CORRELATIONS["faithfulness_correlation"]),
     "faithfulness_estimate": (faithfulness_estimate, CORRELATIONS["faithfulness_estimate"]),
