@@ -116,12 +116,19 @@ def protocol(results: Mapping) -> str:
             "The pixels of a picture are ordered by its map, the highest first; equal ones in an order drawn with seed "
             f"{one.get('seed', 'unknown')}. At {one.get('budgets', 'several')} evenly spaced shares, from none to all "
             "of them, the first pixels are replaced (deletion), or all but the first (insertion), and the frozen "
-            f"classifier gives its {one.get('score', 'score')} of the explained class. A score is the area under that "
+            f"classifier gives its {scores_of(one)} of the explained class. A score is the area under that "
             "curve by the trapezoidal rule, for each picture; the tables show the mean over "
             f"{one.get('pictures', 'the')} pictures{f' of {size} pixels' if size else ''}. What replaces a pixel: "
             f"{colors}. This is the preset {one.get('name', 'unknown')!r}."
         )
     return "".join(paragraph(one) for one in said) or paragraph("The protocol was not recorded.")
+
+
+def scores_of(description: Mapping) -> str:
+    """What the curves are of; results of older versions say it themselves."""
+    curves = description.get("curves", {}).values()
+    found = [description["score"]] if "score" in description else [str(one).split(", ")[-1] for one in curves]
+    return listed(list(dict.fromkeys(map(str, found))) or ["score"])
 
 
 def spelled(value) -> str:

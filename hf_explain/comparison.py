@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -13,7 +13,9 @@ from .faithfulness import measure
 from .intervals import interval, paired
 from .localization import average_precision, class_discrimination, pointing_game
 from .methods import METHODS
+from .methods.calling import attribute, attribute_with
 from .refinement import refine
+from .scoring import all_logits
 from .smoothing import box
 
 LABELS = {
@@ -68,27 +70,12 @@ def to_pixels(classifier, images: np.ndarray) -> torch.Tensor:
 
 @torch.no_grad()
 def predict(classifier, pixel_values: torch.Tensor, batch_size: int = 128) -> torch.Tensor:
-    chunks = pixel_values.split(batch_size)
-    return torch.cat([classifier(chunk.to(classifier.device)).argmax(-1).cpu() for chunk in chunks])
-
-
-def attribute_with(explainer, batch_size: int = 128) -> Callable[..., torch.Tensor]:
-    """The explainer in the calling form of `METHODS`."""
-
-    @torch.no_grad()
-    def learned(classifier, pixel_values, targets):
-        pairs = zip(pixel_values.split(batch_size), targets.split(batch_size), strict=True)
-        device = explainer.device
-        return torch.cat([explainer(x.to(device), targets=t.to(device)).attributions.cpu() for x, t in pairs])
-
-    return learned
+    return all_logits(classifier, pixel_values, batch_size).argmax(-1).cpu()
 
 
 def choose_smoothing(classifier, tune: Scenes, references) -> int:
     """The box of `SMOOTHINGS` whose integrated gradients score best on pictures that are for tuning."""
-    maps = METHODS["integrated_gradients"](
-        classifier, tune.pixel_values, tune.targets, batch_size=tune.batch_size
-    ).cpu()
+    maps = plain("integrated_gradients", tune.batch_size)(classifier, tune.pixel_values, tune.targets)
 
     def loss(size):
         reports = [score(classifier, tune, box(maps, size), reference, budgets=11).mean() for reference in references]
@@ -100,16 +87,13 @@ def choose_smoothing(classifier, tune: Scenes, references) -> int:
 def methods_to_compare(explainer, tune: Scenes, references, refinement: dict) -> dict[str, Callable[..., torch.Tensor]]:
     """Name -> function (classifier, pixel_values, targets) -> maps, each in its fair setting."""
     size = choose_smoothing(tune.classifier, tune, references)
-    batch = {"batch_size": tune.batch_size}
+    batch_size = tune.batch_size
 
     def refined(start):
-        return lambda c, x, t: refine(c, x, start(c, x, t), t, **batch, **refinement).cpu()
-
-    def plain(name, **options):
-        return lambda c, x, t: METHODS[name](c, x, t, **options).cpu()
+        return lambda c, x, t: refine(c, x, start(c, x, t), t, batch_size=batch_size, **refinement).cpu()
 
     remember = lru_cache(maxsize=2)  # of all pictures, and of those with a second class; tensors are keys by identity
-    learned, integrated = remember(attribute_with(explainer)), remember(plain("integrated_gradients", **batch))
+    learned, integrated = remember(attribute_with(explainer)), remember(plain("integrated_gradients", batch_size))
     smoothed = remember(lambda c, x, t: box(integrated(c, x, t), size))
 
     return {
@@ -118,12 +102,15 @@ def methods_to_compare(explainer, tune: Scenes, references, refinement: dict) ->
         "integrated_gradients": integrated,
         "integrated_gradients_smoothed": smoothed,
         "integrated_gradients_refined": refined(smoothed),
-        "occlusion": plain("occlusion", **batch),
-        "gradient": lambda c, x, t: torch.cat(
-            [METHODS["gradient"](c, *some).cpu() for some in zip(x.split(tune.batch_size), t.split(tune.batch_size))]
-        ),
-        "random": plain("random"),
+        "occlusion": plain("occlusion", batch_size),
+        "gradient": plain("gradient", batch_size),
+        "random": METHODS["random"],  # of all pictures at once, so that no two of them share their noise
     }
+
+
+def plain(name: str, batch_size: int) -> Callable[..., torch.Tensor]:
+    """A method of `METHODS` as it is, in batches."""
+    return partial(attribute, METHODS[name], batch_size=batch_size)
 
 
 def score(classifier, scenes: Scenes, maps: torch.Tensor, reference, budgets: int = 21):

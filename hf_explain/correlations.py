@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 
 from .modeling.classifier import Classifier
-from .modeling.perturbation import ExplainerError, blend, rank_each, reference_image
+from .modeling.perturbation import PER_PIXEL, ExplainerError, blend, rank_each, reference_image
 from .scoring import Case, need_space, prepare
 from .similarity import find_similarity
 
@@ -183,7 +183,7 @@ def random_logit(
 
 
 def removed(case: Case, reference) -> torch.Tensor:
-    if isinstance(reference, str) and reference in ("noise", "signed_noise"):
+    if isinstance(reference, str) and reference in PER_PIXEL:
         raise ExplainerError(f"reference {reference!r} is random for every pixel; choose a color, 'blur' or a tensor.")
     return reference_image(case.pixel_values, case.classifier.pixel_space, reference)
 

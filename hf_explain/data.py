@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Subset
 from .draws import keyed
 from .modeling.perturbation import ExplainerError
 from .modeling.pictures import one_line, open_picture
-from .scenes import draw_scene
+from .scenes import CLASSES, draw_scene
 
 HELD_OUT = 64  # pictures, or a tenth if that is less
 SCENES = 8000
@@ -35,7 +35,10 @@ class Pictures(Dataset):
         return len(self.rows)
 
     def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
-        return prepare(self.rows[int(row)][self.column], self.image_processor, f"row {row} of {self.name}")
+        return self.read(self.rows[int(row)], f"row {row} of {self.name}")
+
+    def read(self, row: dict, where: str) -> dict:
+        return prepare(row[self.column], self.image_processor, where)
 
 
 class PictureStream:
@@ -66,7 +69,7 @@ class PictureStream:
 
 
 class SceneRows:
-    """The rows of `hf_explain.scenes`, drawn when they are read."""
+    """Scenes with label and evidence, drawn when they are read."""
 
     def __init__(self, count: int, seed: int, size: int):
         self.count, self.seed, self.size = count, seed, size
@@ -75,7 +78,8 @@ class SceneRows:
         return self.count
 
     def __getitem__(self, row: int) -> dict:
-        return {"image": draw_scene(self.seed, row, self.size).image}
+        scene = draw_scene(self.seed, row, self.size)
+        return {"image": scene.image, "label": CLASSES[scene.label], "mask": scene.evidence}
 
 
 def prepare(cell, image_processor, name: str) -> dict[str, torch.Tensor]:

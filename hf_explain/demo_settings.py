@@ -8,12 +8,12 @@ from dataclasses import dataclass, fields
 import torch
 
 from .faithfulness import read_protocol
-from .modeling.perturbation import ExplainerError
+from .modeling.perturbation import ExplainerError, read_reference
 from .modeling.slopes import BASELINES
 from .objectives import OBJECTIVES
 from .refinement import Refinement
 from .small_classifiers import RECIPES, build_classifier, check_recipe
-from .training_config import TrainingConfig, read_reference
+from .training_config import TrainingConfig
 
 TRAIN_SEED, TUNE_SEED, REPORT_SEED = 0, 1, 10_000
 SEEN = ("black", "black", "blur", 1.0)  # what the explainer learns to remove pixels to, black most often; never noise

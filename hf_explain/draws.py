@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from .modeling.perturbation import reference_image
+from .modeling.perturbation import PER_PICTURE, PER_PIXEL, reference_image
 
 if TYPE_CHECKING:
     from .objectives import RankingObjective
@@ -68,11 +68,10 @@ def draw_reference(objective: RankingObjective, generator: torch.Generator) -> s
 
 def draw_blank(classifier, pixel_values, reference, draws: Draws) -> torch.Tensor:
     """The reference of each picture; (1, 3, H, W) where it is the same for all."""
-    if reference == "noise":
-        one, space = pixel_values[:1], classifier.pixel_space
-        return draws.stack(pixel_values, BLANK, lambda g: reference_image(one, space, "noise", g)[0])
-    same = not isinstance(reference, str) or reference in ("black", "mean")
-    return reference_image(pixel_values[:1] if same else pixel_values, classifier.pixel_space, reference)
+    one, space = pixel_values[:1], classifier.pixel_space
+    if reference in PER_PIXEL:
+        return draws.stack(pixel_values, BLANK, lambda g: reference_image(one, space, reference, g)[0])
+    return reference_image(pixel_values if reference in PER_PICTURE else one, space, reference)
 
 
 def draw_classes(objective: RankingObjective, logits: torch.Tensor, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from .faithfulness import Engine
+from .curves import Engine
 from .modeling.classifier import Classifier
 from .modeling.perturbation import ExplainerError
 from .protocols import Protocol

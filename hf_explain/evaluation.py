@@ -7,9 +7,9 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from .batches import load, share
 from .faithfulness import measure
-from .modeling.perturbation import ExplainerError
+from .modeling.perturbation import ExplainerError, read_reference
 from .processes import Processes
-from .training_config import TrainingConfig, read_reference
+from .training_config import TrainingConfig
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -7,22 +7,21 @@ better.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import overload
 
 import torch
 
+from .curves import Engine, area_under
 from .intervals import interval, paired
 from .modeling.classifier import Classifier, as_classifier
-from .modeling.perturbation import ExplainerError, order_each, reference_image
+from .modeling.perturbation import ExplainerError
 from .modeling.targets import read_targets
 from .protocols import PRESETS, Curve, Protocol, is_suite, read_protocol
+from .scoring import check_maps
 
 __all__ = ["PRESETS", "Curve", "Protocol", "Report", "better_by", "check_maps", "measure", "read_protocol"]
-
-PER_PICTURE = ("blur", "rise_blur", "minimum")  # references that depend on the picture
 
 
 @dataclass(frozen=True)
@@ -118,199 +117,61 @@ def measure(
     """
     protocol = read_protocol(preset, changes)
     classifier = as_classifier(classifier, image_processor)
-    kind: type[Engine] = Engine
-    if protocol.reference == "drop":
-        from .dropping import DroppingEngine, by_patches
-
-        kind, protocol = DroppingEngine, by_patches(protocol, classifier)
     maps = dict(attributions) if isinstance(attributions, Mapping) else {"": attributions}
     for one in maps.values():
         check_maps(pixel_values, one)
-    if protocol.label == "given" and targets is None:
-        raise ExplainerError(
-            f"preset {protocol.name!r} scores the true class; give targets=, one label per picture, or "
-            "label='explained' for the prediction."
-        )
-    count = len(pixel_values)
-    if targets is not None:
-        targets = read_targets(targets, torch.empty(count, classifier.num_labels, device=classifier.device))
-        if targets.ndim != 1:
-            raise ExplainerError(f"targets of shape {tuple(targets.shape)}; give one class per map, {count} of them.")
+    targets = known_targets(classifier, protocol, targets, len(pixel_values))
     if is_suite(protocol):
         from .suite import measure_metrics
 
-        if targets is None:
-            targets = torch.cat([classifier(x.to(classifier.device)) for x in pixel_values.split(batch_size)]).argmax(
-                -1
+        reports = measure_metrics(classifier, pixel_values, maps, targets, protocol, batch_size)
+    else:
+        reports = measure_curves(classifier, pixel_values, maps, targets, protocol, batch_size, dtype)
+    return reports if isinstance(attributions, Mapping) else reports[""]
+
+
+def known_targets(classifier: Classifier, protocol: Protocol, targets, count: int) -> torch.Tensor | None:
+    """The classes of `count` pictures, (count,), or None where the prediction is meant."""
+    if targets is None:
+        if protocol.label == "given":
+            raise ExplainerError(
+                f"preset {protocol.name!r} scores the true class; give targets=, one label per picture, or "
+                "label='explained' for the prediction."
             )
-        found = measure_metrics(classifier, pixel_values, maps, targets, protocol, batch_size)
-        return found if isinstance(attributions, Mapping) else found[""]
-    engine = kind(classifier, protocol, batch_size, dtype)
-    blocks: dict[str, list[dict[str, torch.Tensor]]] = {name: [] for name in maps}
-    seen = []
-    for at in torch.arange(count).split(batch_size):
+        return None
+    targets = read_targets(targets, torch.empty(count, classifier.num_labels, device=classifier.device))
+    if targets.ndim != 1:
+        raise ExplainerError(f"targets of shape {tuple(targets.shape)}; give one class per map, {count} of them.")
+    return targets
+
+
+def measure_curves(
+    classifier: Classifier, pixel_values: torch.Tensor, maps: Mapping[str, torch.Tensor],
+    targets: torch.Tensor | None, protocol: Protocol, batch_size: int, dtype: torch.dtype | None,
+) -> dict[str, Report]:  # fmt: skip
+    """A report of every method's maps, one batch of pictures after the other."""
+    engine = find_engine(classifier, protocol, batch_size, dtype)
+    protocol, blocks, seen = engine.protocol, [], []
+    for at in torch.arange(len(pixel_values)).split(batch_size):
         given = None if targets is None else targets[at.to(targets.device)]
         found, classes = engine.block(pixel_values[at], {name: one[at] for name, one in maps.items()}, given)
+        blocks.append(found)
         seen.append(classes)
-        for name, curves in found.items():
-            blocks[name].append(curves)
-    description = protocol.describe() | {"size": list(pixel_values.shape[-2:]), "pictures": count}
+    description = protocol.describe() | {"size": list(pixel_values.shape[-2:]), "pictures": len(pixel_values)}
     if dtype is not None:
         description["dtype"] = str(dtype).removeprefix("torch.")
     cuts = protocol.cuts(*pixel_values.shape[-2:])
     reports = {}
-    for name, parts in blocks.items():
-        curves = {curve.name: torch.cat([part[curve.name] for part in parts]) for curve in protocol.curves}
+    for name in maps:
+        curves = {curve.name: torch.cat([block[name][curve.name] for block in blocks]) for curve in protocol.curves}
         areas = {key: area_under(protocol, cuts, curve) for key, curve in curves.items()}
         reports[name] = Report(areas, curves, torch.cat(seen), description)
-    return reports if isinstance(attributions, Mapping) else reports[""]
+    return reports
 
 
-def area_under(protocol: Protocol, cuts: list[int], curve: torch.Tensor) -> torch.Tensor:
-    points = protocol.spacing(cuts)[len(cuts) - curve.shape[1] :]  # without the clean point if it has none
-    area = torch.trapezoid(curve.double(), torch.tensor(points, dtype=torch.float64)).float()
-    return 100 * area if protocol.area == "percent" else area
+def find_engine(classifier: Classifier, protocol: Protocol, batch_size: int, dtype: torch.dtype | None) -> Engine:
+    if protocol.reference != "drop":
+        return Engine(classifier, protocol, batch_size, dtype)
+    from .dropping import DroppingEngine, by_patches
 
-
-class Engine:
-    """The forwards of a protocol, block by block; what no map changes is forwarded once."""
-
-    def __init__(self, classifier: Classifier, protocol: Protocol, batch_size: int, dtype: torch.dtype | None = None):
-        self.classifier, self.protocol, self.batch_size, self.dtype = classifier, protocol, batch_size, dtype
-        self.constant: dict = {}  # reference -> logits (1, labels) of the picture that is nothing but it
-
-    def block(self, pictures: torch.Tensor, maps: Mapping[str, torch.Tensor], targets: torch.Tensor | None):
-        """{name: {curve: (n, points)}} on the CPU, and the classes, of at most `batch_size` pictures."""
-        protocol, (height, width) = self.protocol, pictures.shape[-2:]
-        pictures = pictures.to(self.classifier.device, self.classifier.dtype)
-        total = protocol.units(height, width)
-        needed = visited(protocol, protocol.cuts(height, width), total)
-        ends = {count for states in needed.values() for _, _, count in states}
-        clean: torch.Tensor | None = None
-        if targets is None or 0 in ends:
-            clean = self.forward(pictures)
-            targets = clean.argmax(-1) if targets is None else targets
-        blanks = {key: self.reference(pictures, key) for key in {key for s in needed.values() for key, _, _ in s}}
-        results = {}
-        empty = {key: self.blank(blank, key) for key, blank in blanks.items()} if total in ends else {}
-        for name, one in maps.items():
-            order = removal_order(one.to(pictures.device), protocol)
-            logits: dict[tuple[str, str, int], torch.Tensor] = {}
-            for key, side in dict.fromkeys((key, side) for states in needed.values() for key, side, _ in states):
-                counts = {c for states in needed.values() for k, s, c in states if (k, s) == (key, side)}
-                first = order if side == "most" else order.flip(1)
-                between = sorted(counts - {0, total})
-                for cut, found in self.walk(pictures, blanks[key], first, between, total):
-                    logits[key, side, cut] = found
-                if clean is not None:
-                    logits[key, side, 0] = clean
-                if key in empty:
-                    logits[key, side, total] = empty[key]
-            results[name] = {
-                curve.name: torch.stack(
-                    [self.score(logits[state], targets, curve.score) for state in needed[curve.name]], 1
-                ).cpu()
-                for curve in protocol.curves
-            }
-        return results, targets.cpu()
-
-    def walk(self, pictures, blank, order, counts: list[int], total: int) -> Iterator[tuple[int, torch.Tensor]]:
-        """(count, logits) with the first `count` units of `order` gone, for rising counts.
-
-        From point to point only what goes is written. Where the pictures are fewer than a batch, several points share
-        a forward.
-        """
-        current = pictures.clone()
-        rows = order.shape[1] if order.shape[1] == pictures[0].numel() else pictures[0, 0].numel()
-        flat, other = current.view(len(current), -1, rows), blank.reshape(len(current), -1, rows)
-        per_unit, done = order.shape[1] // total, 0
-        together = max(1, self.batch_size // len(pictures))
-        for group in (counts[i : i + together] for i in range(0, len(counts), together)):
-            states = []
-            for count in group:
-                index = order[:, None, done : count * per_unit].expand(-1, flat.shape[1], -1)
-                flat.scatter_(2, index, other.gather(2, index))
-                done = count * per_unit
-                states.append(current.clone() if len(group) > 1 else current)
-            logits = self.forward(torch.cat(states) if len(group) > 1 else current)
-            yield from zip(group, logits.split(len(pictures)), strict=True)
-
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        lower = torch.autocast(pictures.device.type, self.dtype) if self.dtype else nullcontext()
-        with lower:
-            return self.classifier(pictures)
-
-    def reference(self, pictures: torch.Tensor, key: str) -> torch.Tensor:
-        """What removed pixels become; random ones are the same for every picture."""
-        name = self.protocol.start if key == "start" else self.protocol.reference
-        assert name is not None
-        alike = pictures if name in PER_PICTURE else pictures[:1]
-        generator = torch.Generator().manual_seed(self.protocol.seed)
-        return reference_image(alike, self.classifier.pixel_space, name, generator).expand_as(pictures)
-
-    def blank(self, blank: torch.Tensor, key: str) -> torch.Tensor:
-        """Logits of the reference alone."""
-        name = self.protocol.start if key == "start" else self.protocol.reference
-        if name in PER_PICTURE:
-            return self.forward(blank)
-        size = tuple(blank.shape[-2:])
-        if (name, size) not in self.constant:
-            self.constant[name, size] = self.forward(blank[:1].contiguous())
-        return self.constant[name, size].expand(len(blank), -1)
-
-    def score(self, logits: torch.Tensor, targets: torch.Tensor, score: str) -> torch.Tensor:
-        if score == "indicator":
-            return (logits.argmax(-1) == targets).float()
-        if score == "logit":
-            return logits.float().gather(1, targets[:, None])[:, 0]
-        probability = self.classifier.scores(logits).gather(1, targets[:, None])[:, 0]
-        return -probability.clamp(min=torch.finfo(torch.float32).tiny).log() if score == "surprise" else probability
-
-
-def visited(protocol: Protocol, cuts: list[int], total: int) -> dict[str, list[tuple[str, str, int]]]:
-    """curve -> its points as (reference, which end of the order is gone, how many units).
-
-    So curves that show the classifier the same pictures share them: what insertion has brought back is what the
-    removal of the least important has left.
-    """
-    states = {}
-    for curve in protocol.curves:
-        if curve.kind == "insertion":
-            key = "reference" if protocol.start is None else "start"
-            points = [(key, "least", total - cut) for cut in cuts]
-            states[curve.name] = points if protocol.clean else points[:-1]
-        else:
-            points = [("reference", "most" if curve.kind == "deletion" else "least", cut) for cut in cuts]
-            states[curve.name] = points if protocol.clean else points[1:]
-    return states
-
-
-def removal_order(attributions: torch.Tensor, protocol: Protocol) -> torch.Tensor:
-    """Indices of pixels, or of channel entries, from the most to the least important: (n, P) or (n, 3 P)."""
-    if protocol.level == "pixel":
-        return order_each(attributions.flatten(1), protocol.seed)
-    if protocol.level == "entry":
-        return order_each(attributions[:, None].expand(-1, 3, -1, -1).flatten(1), protocol.seed)
-    (height, width), side = attributions.shape[1:], protocol.patch or 1
-    patches = torch.nn.functional.avg_pool2d(attributions[:, None].float(), side).flatten(1)
-    order = order_each(patches, protocol.seed)
-    pixels = torch.arange(height * width, device=order.device).view(height // side, side, width // side, side)
-    inside = pixels.transpose(1, 2).reshape(-1, side * side)  # of each patch
-    return inside[order].flatten(1)
-
-
-def check_maps(pixel_values: torch.Tensor, attributions: torch.Tensor) -> None:
-    if attributions.shape != (len(pixel_values), *pixel_values.shape[-2:]):
-        raise ExplainerError(
-            f"attributions of shape {tuple(attributions.shape)} for pixel_values {tuple(pixel_values.shape)}; give one "
-            "map (H, W) per picture, of its size."
-        )
-    for index, one in enumerate(attributions):
-        if not torch.isfinite(one).all():
-            raise ExplainerError(
-                f"the attribution of image {index} holds NaN or infinite values, so it ranks nothing; mend it first."
-            )
-        if one.min() == one.max():
-            raise ExplainerError(
-                f"the attribution of image {index} is constant, so it ranks nothing; was the explainer trained?"
-            )
+    return DroppingEngine(classifier, by_patches(protocol, classifier), batch_size, dtype)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
-from .comparison import attribute_with
 from .grid_classifier import KINDS, GridClassifier
 from .inner_methods import SEEDED
 from .layers import attribute_at, find_layers
 from .localization import stitch
+from .methods.calling import attribute_with
 from .modeling.classifier import Classifier
 from .modeling.modeling_explainer import ExplainerForImageClassification
 from .modeling.perturbation import ExplainerError

@@ -7,41 +7,34 @@ import os
 import numpy as np
 import PIL.Image
 import torch
-from torch.utils.data import Dataset
 
-from .data import SCENES, open_rows, prepare
+from .data import SCENES, Pictures, SceneRows, open_rows
 from .modeling.classifier import Classifier
 from .modeling.perturbation import ExplainerError
 from .modeling.pictures import open_picture
 from .modeling.targets import target_index
-from .scenes import CLASSES, draw_scene
+from .scenes import CLASSES
 
 REPORTED = 10_000  # the seed of scenes that no training and no tuning sees
 
 
-class Judged(Dataset):
+class Judged(Pictures):
     """Rows {"pixel_values": (3, H, W), "label": int or None, "mask": (H, W) bool or None}."""
 
     def __init__(self, rows, columns: dict[str, str], classifier: Classifier, name: str):
-        self.rows, self.columns, self.name = rows, columns, name
-        self.processor = classifier.image_processor
-        self.classes = class_indices(rows, columns.get("label"), classifier, name)
+        super().__init__(rows, columns["image"], classifier.image_processor, name)
+        self.columns, self.classes = columns, class_indices(rows, columns.get("label"), classifier, name)
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict:
-        row, where = self.rows[int(index)], f"row {index} of {self.name}"
-        found = prepare(row[self.columns["image"]], self.processor, where)
+    def read(self, row: dict, where: str) -> dict:
+        found = super().read(row, where)
         label = self.classes(row[self.columns["label"]], where) if "label" in self.columns else None
-        mask = None
-        if "mask" in self.columns:
-            mask = self.as_seen(row[self.columns["mask"]])
-            if mask.shape != found["pixel_values"].shape[-2:]:
-                raise ExplainerError(
-                    f"the mask of {where} becomes {tuple(mask.shape)}, its picture "
-                    f"{tuple(found['pixel_values'].shape[-2:])}; give masks of the pictures' own size."
-                )
+        mask = self.as_seen(row[self.columns["mask"]]) if "mask" in self.columns else None
+        size = found["pixel_values"].shape[-2:]
+        if mask is not None and mask.shape != size:
+            raise ExplainerError(
+                f"the mask of {where} becomes {tuple(mask.shape)}, its picture {tuple(size)}; give masks of the "
+                "pictures' own size."
+            )
         return {**found, "label": label, "mask": mask}
 
     def as_seen(self, cell) -> torch.Tensor:
@@ -49,22 +42,8 @@ class Judged(Dataset):
         mask = np.asarray(cell) if not isinstance(cell, dict) else np.asarray(open_picture(cell).convert("L"))
         gray = PIL.Image.fromarray((mask.reshape(mask.shape[:2]) > 0).astype(np.uint8) * 255)
         plain = {"do_normalize": False, "do_rescale": False, "resample": PIL.Image.Resampling.NEAREST}
-        seen = self.processor(images=gray.convert("RGB"), return_tensors="np", **plain)["pixel_values"][0]
+        seen = self.image_processor(images=gray.convert("RGB"), return_tensors="np", **plain)["pixel_values"][0]
         return torch.as_tensor(np.asarray(seen)[0] > 127)
-
-
-class SceneRows:
-    """Scenes with label and evidence, drawn when they are read."""
-
-    def __init__(self, count: int, seed: int, size: int):
-        self.count, self.seed, self.size = count, seed, size
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict:
-        scene = draw_scene(self.seed, index, self.size)
-        return {"image": scene.image, "label": CLASSES[scene.label], "mask": scene.evidence}
 
 
 def open_judged(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import signal
+import sys
 import threading
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from accelerate.utils import broadcast, gather_object
 
 from .modeling.perturbation import ExplainerError
+from .modeling.precision import widest_float
 
 
 class Processes:
@@ -25,8 +27,8 @@ class Processes:
 
     def gather(self, row: dict[str, float]) -> dict[str, list[float]]:
         """Everybody's value of every key, in the order of the processes."""
-        dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        rows = self.accelerator.gather(torch.tensor([list(row.values())], dtype=dtype, device=self.device))
+        mine = torch.tensor([list(row.values())], dtype=widest_float(self.device), device=self.device)
+        rows = self.accelerator.gather(mine)
         return {key: rows[:, column].tolist() for column, key in enumerate(row)}
 
     def gather_lists(self, values: list) -> list:
@@ -56,6 +58,19 @@ def in_one_message(tensors, send) -> None:
     for t in tensors:
         t.copy_(together[at : at + t.numel()].view_as(t))
         at += t.numel()
+
+
+def print_once(text, file=None) -> None:
+    """In the first process only."""
+    if PartialState().is_main_process:
+        print(text, file=file or sys.stdout)
+
+
+def leave(code: int) -> int:
+    """`code`, after taking leave of the other processes, who would warn otherwise."""
+    if PartialState().use_distributed:
+        PartialState().destroy_process_group()
+    return code
 
 
 def trackers(report_to, output_dir) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 
 from .modeling.perturbation import ExplainerError
+from .scoring import find_score
 
 KINDS = ("deletion", "insertion", "negative", "metric")
-SCORES = ("probability", "indicator", "logit", "surprise")
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,7 @@ def read_protocol(preset: str | Protocol, changes: dict) -> Protocol:
     changes, protocol = dict(changes), PRESETS[preset] if isinstance(preset, str) else preset
     if "score" in changes:
         score = changes.pop("score")
-        if score not in SCORES:
-            raise ExplainerError(f"score={score!r}; choose from {', '.join(SCORES)}.")
+        find_score(score)
         protocol = replace(protocol, curves=tuple(replace(curve, score=score) for curve in protocol.curves))
     unknown = set(changes) - CHANGEABLE
     if unknown:

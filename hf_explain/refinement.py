@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from transformers.utils import logging
 
 from .draws import keyed
-from .faithfulness import check_maps
 from .modeling.classifier import Classifier, as_classifier
-from .modeling.perturbation import REFERENCES, ExplainerError, blend, rank_each, reference_image
+from .modeling.perturbation import PER_PIXEL, ExplainerError, blend, rank_each, read_reference, reference_image
 from .modeling.precision import widest_float
 from .modeling.ranking import soft_topk
 from .modeling.reading import whole_number
 from .modeling.targets import read_targets
 from .objectives import cells
+from .scoring import all_logits, check_maps
 
 SHARES = tuple(odd / 16 for odd in range(1, 16, 2))  # where iterates are compared: no point of 21 even budgets
 BUDGETS, NOISE, CHECK = range(3)  # what is drawn
@@ -65,13 +65,8 @@ class Refinement:
             if isinstance(value, str) or not isinstance(value, Sequence) or not value:
                 raise ExplainerError(f"{name}={value!r:.60}; give a tuple of at least one.")
             object.__setattr__(self, name, tuple(value))
-        for reference in (*self.references, *self.judges):
-            gray = isinstance(reference, (int, float)) and 0 <= reference <= 1
-            if not gray and not (isinstance(reference, str) and reference in REFERENCES):
-                shown = repr(reference) if isinstance(reference, (str, int, float)) else type(reference).__name__
-                raise ExplainerError(
-                    f"unknown reference {shown:.60}; choose from {', '.join(REFERENCES)}, or a gray in [0, 1]."
-                )
+        for name in ("references", "judges"):
+            object.__setattr__(self, name, tuple(map(read_reference, getattr(self, name))))
         for scale in self.scales:
             whole_number("a scale", scale, 1)  # or None
 
@@ -113,8 +108,7 @@ def refine(
         if not settings.steps:
             return starts.float()
         pictures = pixel_values.detach().to(classifier.device, torch.float32, copy=True)
-        logits = torch.cat([classifier(chunk) for chunk in pictures.split(batch_size)])
-        targets = read_targets(targets, logits).clone()
+        targets = read_targets(targets, all_logits(classifier, pictures, batch_size)).clone()
         if targets.ndim != 1:
             raise ExplainerError(f"targets of shape {tuple(targets.shape)}; a map is refined for one class.")
         groups = list(zip(*(v.split(batch_size) for v in (pictures, starts, targets)), strict=True))
@@ -164,7 +158,7 @@ class Curves:
     def blank(self, reference: str | float, *key: int) -> torch.Tensor:
         """The reference of each picture; noise is the same for every picture of a seed and key."""
         one, space = self.pixel_values[:1], self.classifier.pixel_space
-        if reference == "noise":
+        if reference in PER_PIXEL:
             random = keyed(self.seed, *key, device=one.device)
             return reference_image(one, space, reference, random).expand_as(self.pixel_values)
         return reference_image(self.pixel_values, space, reference)

@@ -9,7 +9,7 @@ import torch
 from .faithfulness import measure
 from .modeling.classifier import as_classifier
 from .modeling.perturbation import ExplainerError, rank_each
-from .protocols import PRESETS, Curve
+from .protocols import PRESETS, Curve, read_protocol
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,10 @@ def smallest_region(
         reference: what the removed pixels become.
     """
     classifier = as_classifier(classifier, image_processor)
-    protocol = replace(PRESETS["aha"], name="smallest_region", curves=(Curve("kept", "insertion", "indicator"),))
-    report = measure(
-        classifier, pixel_values, attributions, targets, protocol, batch_size=batch_size, reference=reference,
-        budgets=budgets, seed=seed,
-    )  # fmt: skip
+    curves = (Curve("kept", "insertion", "indicator"),)
+    aha = replace(PRESETS["aha"], name="smallest_region", curves=curves)
+    protocol = read_protocol(aha, {"reference": reference, "budgets": budgets, "seed": seed})
+    report = measure(classifier, pixel_values, attributions, targets, protocol, batch_size=batch_size)
     kept = report.curves["kept"].bool()  # (B, budgets)
     wrong = (~kept[:, -1]).nonzero().flatten().tolist()
     if wrong:
@@ -60,13 +59,8 @@ def smallest_region(
     from_here_on = kept.flip(1).cumprod(1).flip(1)
     first = from_here_on.argmax(1)
     shares = first / (budgets - 1)
-    height, width = attributions.shape[1:]
-    counts = torch.tensor(protocol_cuts(report.protocol, height, width))[first]
+    counts = torch.tensor(protocol.cuts(*attributions.shape[1:]))[first]
     masks = rank_each(attributions.cpu(), seed) < counts[:, None, None]
     levels = [i / (budgets - 1) for i in range(budgets)]
     agreement = dict(zip(levels, kept.float().mean(0).tolist(), strict=True))
     return Regions(shares, masks, agreement, report.targets, report.protocol)
-
-
-def protocol_cuts(description: dict, height: int, width: int) -> list[int]:
-    return replace(PRESETS["aha"], budgets=description["budgets"]).cuts(height, width)

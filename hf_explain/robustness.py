@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from .correlations import grid_labels
-from .faithfulness import check_maps
 from .modeling.classifier import Classifier
 from .modeling.perturbation import ExplainerError, blend
-from .scoring import color_gain, find_score, need_space, prepare
+from .scoring import check_maps, color_gain, find_score, need_space, prepare
 
 # Settings of Semantic Pullbacks (arXiv 2507.22832), for ground-truth targets: cells of 112 and 56 of 224 pixels become
 # random grays, and stay so until the last cell. Its radius 0.02 is of a space from -1 to 1.

@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
 from torch import nn
 
-from .comparison import attribute_with
 from .methods import METHODS
+from .methods.calling import attribute, attribute_with
 from .modeling.classifier import Classifier
 from .modeling.feature_maps import unchanged
 from .modeling.modeling_explainer import ExplainerForImageClassification
 from .modeling.perturbation import ExplainerError
+from .modeling.targets import read_targets
+from .scoring import all_logits
+from .similarity import spearman
 
 Method = str | Callable[..., torch.Tensor] | ExplainerForImageClassification
 
@@ -35,20 +38,7 @@ def correlation(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """
     if one.ndim != 3 or one.shape != other.shape:
         raise ExplainerError(f"maps {tuple(one.shape)} and {tuple(other.shape)}; give (B, H, W) of one shape each.")
-    values = []
-    for pair in zip(one, other, strict=True):
-        a, b = (middle_ranks(np.asarray(m.detach().cpu(), np.float64).ravel()) for m in pair)
-        a, b = a - a.mean(), b - b.mean()
-        size = float(np.sqrt((a * a).sum() * (b * b).sum()))
-        values.append(float((a * b).sum()) / size if size > 0 else float("nan"))
-    return torch.tensor(values)
-
-
-def middle_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0 up; equal values share the middle of theirs."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = counts.cumsum()
-    return (ends - (counts + 1) / 2)[place.ravel()]
+    return spearman(*(maps.detach().cpu().double().flatten(1) for maps in (one, other)))
 
 
 def summary(values: torch.Tensor) -> dict[str, float]:
@@ -74,7 +64,7 @@ def class_sensitivity(
     """
     explain = in_calling_form(method, batch_size, options)
     pixels = pixel_values.to(classifier.device)
-    logits = torch.cat([classifier(x) for x in pixels.split(batch_size)])
+    logits = all_logits(classifier, pixels, batch_size)
     if logits.shape[1] < 2:
         raise ExplainerError("the classifier has one logit, so there is no other class; give one of several classes.")
     return correlation(*(explain(classifier, pixels, t) for t in (logits.argmax(1), logits.argmin(1))))
@@ -119,9 +109,9 @@ def parameter_randomization(
     ):
         raise ExplainerError(f"this {type(method).__name__} has another classifier; give explainer.classifier.")
     explain, pixels = in_calling_form(method, batch_size, options), pixel_values.to(classifier.device)
-    if targets is None:
-        targets = torch.cat([classifier(x) for x in pixels.split(batch_size)]).argmax(1)
-    targets = torch.as_tensor(targets, device=classifier.device).expand(len(pixels))
+    targets = read_targets(targets, all_logits(classifier, pixels, batch_size))
+    if targets.ndim != 1:
+        raise ExplainerError(f"targets of shape {tuple(targets.shape)}; give one class per picture.")
     original = explain(classifier, pixels, targets)
     modules = modules_in_order(classifier, pixels[:1])[::-1]
     if not 1 <= steps <= len(modules):
@@ -192,15 +182,9 @@ def restored(model: nn.Module) -> Iterator[None]:
 
 def in_calling_form(method: Method, batch_size: int, options: dict) -> Callable[..., torch.Tensor]:
     """`(classifier, pixel_values, targets) -> (B, H, W)` of a name, a function or an explainer, in batches."""
+    if isinstance(method, ExplainerForImageClassification):
+        return attribute_with(method, batch_size)
     if isinstance(method, str) and method not in METHODS:
         raise ExplainerError(f"unknown method {method!r}; choose from {', '.join(METHODS)}, or give a function.")
     function = METHODS[method] if isinstance(method, str) else method
-
-    if isinstance(function, ExplainerForImageClassification):
-        return attribute_with(function, batch_size)
-
-    def explain(classifier, pixel_values, targets):
-        pairs = zip(pixel_values.split(batch_size), targets.split(batch_size), strict=True)
-        return torch.cat([function(classifier, x, t, **options).cpu() for x, t in pairs])
-
-    return explain
+    return partial(attribute, function, batch_size=batch_size, options=options)

@@ -7,20 +7,28 @@ from dataclasses import dataclass
 
 import torch
 
-from .faithfulness import check_maps
 from .modeling.classifier import Classifier
 from .modeling.perturbation import ExplainerError, PixelSpace, floating
 from .modeling.targets import read_targets
 
 
-def _pick(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def of_target(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return values.gather(1, targets[:, None])[:, 0]
 
 
+def probability(classifier: Classifier, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return of_target(classifier.scores(logits), targets)
+
+
+def surprise(classifier: Classifier, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return -probability(classifier, logits, targets).clamp(min=torch.finfo(torch.float32).tiny).log()
+
+
 SCORES: dict[str, Callable[[Classifier, torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "logit": lambda classifier, logits, targets: _pick(logits.float(), targets),
-    "probability": lambda classifier, logits, targets: _pick(classifier.scores(logits), targets),
+    "probability": probability,
     "indicator": lambda classifier, logits, targets: (logits.argmax(-1) == targets).float(),  # is it the prediction?
+    "logit": lambda classifier, logits, targets: of_target(logits.float(), targets),
+    "surprise": surprise,  # -log probability
 }
 
 
@@ -68,11 +76,38 @@ def prepare(
     if attributions is not None:
         check_maps(pixel_values, attributions)
     pixel_values = floating(pixel_values).to(classifier.device)
-    logits = torch.cat([classifier(chunk) for chunk in pixel_values.split(batch_size)])
+    logits = all_logits(classifier, pixel_values, batch_size)
     targets = read_targets(targets, logits)
     if targets.ndim != 1:
         raise ExplainerError(f"targets of shape {tuple(targets.shape)}; a metric asks about one class per image.")
     return Case(classifier, pixel_values, targets, logits, batch_size)
+
+
+def all_logits(classifier, pixel_values: torch.Tensor, batch_size: int) -> torch.Tensor:
+    """(B, num_labels), of as many pictures per forward as `batch_size`."""
+    return torch.cat([classifier(chunk.to(classifier.device)) for chunk in pixel_values.split(batch_size)])
+
+
+def check_maps(pixel_values: torch.Tensor, attributions: torch.Tensor) -> None:
+    """Refuses what ranks nothing."""
+    if attributions.shape != (len(pixel_values), *pixel_values.shape[-2:]):
+        raise ExplainerError(
+            f"attributions of shape {tuple(attributions.shape)} for pixel_values {tuple(pixel_values.shape)}; give one "
+            "map (H, W) per picture, of its size."
+        )
+    check_values(attributions)
+
+
+def check_values(attributions: torch.Tensor) -> None:
+    for index, one in enumerate(attributions):
+        if not torch.isfinite(one).all():
+            raise ExplainerError(
+                f"the attribution of image {index} holds NaN or infinite values, so it ranks nothing; mend it first."
+            )
+        if one.min() == one.max():
+            raise ExplainerError(
+                f"the attribution of image {index} is constant, so it ranks nothing; was the explainer trained?"
+            )
 
 
 def find_score(name: str):

@@ -12,6 +12,7 @@ import torch
 
 from .masking import stretch
 from .modeling.perturbation import ExplainerError
+from .scoring import check_values
 
 IGNORED = -1  # the label of pixels that do not count
 
@@ -119,10 +120,8 @@ def check(attributions: torch.Tensor, labels: torch.Tensor) -> None:
         raise ExplainerError(
             f"maps {tuple(attributions.shape)} and labels {tuple(labels.shape)}; give (B, H, W) of one shape each."
         )
-    for index, (one, label) in enumerate(zip(attributions, labels, strict=True)):
-        if not torch.isfinite(one).all() or one.min() == one.max():
-            what = "constant" if torch.isfinite(one).all() else "not finite"
-            raise ExplainerError(f"the attribution of image {index} is {what}, so it segments nothing; leave it out.")
+    check_values(attributions)
+    for index, label in enumerate(labels):
         values = label.unique().tolist()
         if not set(values) <= {IGNORED, 0, 1} or set(values) == {IGNORED}:
             raise ExplainerError(

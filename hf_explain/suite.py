@@ -12,6 +12,7 @@ from .faithfulness import Report
 from .protocols import Protocol
 from .robustness import SP as ROBUSTNESS
 from .robustness import infidelity
+from .scoring import all_logits
 
 METRICS: dict[str, tuple[Callable[..., torch.Tensor], dict]] = {
     "infidelity": (infidelity, ROBUSTNESS["infidelity"]),
@@ -25,6 +26,8 @@ def measure_metrics(
     classifier, pixel_values, maps: Mapping[str, torch.Tensor], targets, protocol: Protocol, batch_size: int
 ) -> dict[str, Report]:
     """A report of every method's maps; there are no curves in it."""
+    if targets is None:
+        targets = all_logits(classifier, pixel_values, batch_size).argmax(-1)
     settings = {curve.name: METRICS[curve.name][1] for curve in protocol.curves}
     description = {
         "name": protocol.name, "metrics": settings, "label": protocol.label, "seed": protocol.seed,

@@ -7,7 +7,6 @@ the numbers.
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import time
@@ -19,13 +18,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .comparison import order_at_random
+from .comparison import order_at_random, predict
 from .faithfulness import measure
 from .localization import average_precision, pointing_game
+from .methods.calling import attribute
 from .modeling.perturbation import ExplainerError
 from .protocols import read_protocol
 
 SETTINGS, PARTS = "settings.json", "parts"
+Found = dict[str, dict[str, np.ndarray]]  # method -> column -> one number per picture
 SMALL = 32  # pixels a side of the maps that are kept, for the sheet
 
 
@@ -104,9 +105,7 @@ class Survey:
         rows = [self.rows[i] for i in range(first, min(first + settings.block, settings.pictures))]
         x = torch.stack([row["pixel_values"] for row in rows])
         labels = [row["label"] for row in rows]
-        with torch.no_grad():
-            logits = torch.cat([self.classifier(c.to(self.classifier.device)).cpu() for c in x.split(self.batch_size)])
-        predicted = logits.argmax(-1)
+        predicted = predict(self.classifier, x, self.batch_size)
         known = all(label is not None for label in labels)
         true = torch.tensor(labels) if known else None
         targets = true if settings.explained == "label" else predicted
@@ -117,7 +116,9 @@ class Survey:
         maps, ms, constant = {}, {}, {}
         for name in names:
             began = time.perf_counter()
-            made = run_method(self.methods[name], self.classifier, x, targets, self.batch_size, settings.seed + first)
+            made = attribute(
+                self.methods[name], self.classifier, x, targets, batch_size=self.batch_size, seed=settings.seed + first
+            )
             ms[name] = 1000 * (time.perf_counter() - began) / len(x)
             bad = (~made.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()
             if bad:
@@ -169,19 +170,6 @@ def needs_labels(protocol: dict) -> bool:
     return read_protocol(protocol["preset"], changes).label == "given"
 
 
-def run_method(method: Callable, classifier, x, targets, batch_size: int, seed: int) -> torch.Tensor:
-    """Maps on the CPU, with the seed and the batch size if the method takes them."""
-    takes = inspect.signature(method).parameters
-    options = {"batch_size": batch_size} if "batch_size" in takes else {}
-    chunks = zip(x.split(batch_size), targets.split(batch_size), strict=True)
-    made = []
-    for number, (some, classes) in enumerate(chunks):
-        seeded = {"seed": seed + number * batch_size} if "seed" in takes else {}
-        device = classifier.device
-        made.append(method(classifier, some.to(device), classes.to(device), **options, **seeded).detach().float().cpu())
-    return torch.cat(made)
-
-
 def shrink(maps: torch.Tensor) -> np.ndarray:
     """Maps of at most `SMALL` pixels a side, float16, the largest absolute value 1."""
     height, width = (min(SMALL, side) for side in maps.shape[-2:])
@@ -220,7 +208,7 @@ def write_whole(path: Path, data: bytes) -> None:
     os.replace(unfinished, path)
 
 
-def read_columns(folder, methods) -> dict[str, dict[str, np.ndarray]]:
+def read_columns(folder, methods) -> Found:
     """method -> column -> one number per picture, in the order of the pictures; curves and maps are left out."""
     import pyarrow.parquet
 

@@ -13,7 +13,7 @@ import PIL.Image
 from .intervals import interval, paired
 from .plots import draw_curves
 from .protocols import Protocol, is_suite, read_protocol
-from .survey import Settings, mean_curves, read_columns, write_whole
+from .survey import Found, Settings, mean_curves, write_whole
 from .tables import Cell, Column, Table, as_text
 
 ALONE = {"average_precision": "average precision", "pointing_game": "pointing game"}
@@ -24,9 +24,13 @@ def protocol_of(changes: Mapping) -> Protocol:
     return read_protocol(changes["preset"], {key: value for key, value in changes.items() if key != "preset"})
 
 
-def summarize(folder, methods: list[str], settings: Settings) -> dict:
-    """Every method's means with 95 % intervals over the pictures, and paired differences of the first to the others."""
-    found = read_columns(folder, methods)
+def summarize(folder, found: Found, settings: Settings) -> dict:
+    """Every method's means with 95 % intervals over the pictures, and paired differences of the first to the others.
+
+    Args:
+        found: of `read_columns`.
+    """
+    methods = list(found)
     results: dict = {"methods": {}, "differences": [], "protocols": {}}
     for key, changes in settings.protocols.items():
         results["protocols"][key] = protocol_of(changes).describe()
@@ -123,9 +127,9 @@ def as_terminal(results: dict, settings: Settings) -> str:
     return "\n\n".join([*texts, "\n".join(notes)])
 
 
-def write_csv(folder, methods: list[str]) -> Path:
+def write_csv(folder, found: Found) -> Path:
     """A line per picture and method."""
-    found, path = read_columns(folder, methods), Path(folder) / "results.csv"
+    path = Path(folder) / "results.csv"
     names = list(dict.fromkeys(c for columns in found.values() for c in columns))
     buffer = io.StringIO()
     writer = csv.writer(buffer)

@@ -9,24 +9,24 @@ import numpy as np
 import PIL.Image
 
 from .aggregation import Aggregate, Bin, aggatt_sheet, bin_edges, order_statistic
-from .survey import SMALL, Settings, kept, read_columns
+from .survey import SMALL, Found, Settings, kept
 from .survey_report import better, protocol_of
 
 CUTS = (0, 0.02, 0.05, 0.5, 0.95, 0.98, 1)
 
 
-def draw_sheet(folder, methods: list[str], settings: Settings, rows=None) -> PIL.Image.Image:
+def draw_sheet(folder, found: Found, settings: Settings, rows=None) -> PIL.Image.Image:
     """One line of mean maps per method, and under it the map in the middle of each bin.
 
     Sorted by average precision where the evidence is known, else by the first protocol's last area minus its first.
 
     Args:
+        found: of `read_columns`.
         rows: of the data set, to show the examples on.
     """
-    found = read_columns(folder, methods)
     lines, wanted, said = [], set(), ("", "")
-    for name in methods:
-        scores, said = score_of(found[name], settings)
+    for name, columns in found.items():
+        scores, said = score_of(columns, settings)
         lines.append((name.replace("_", " "), collect(folder, name, scores)))
         wanted |= {b.example for b in lines[-1][1].bins}
     pictures: list[PIL.Image.Image | None] | None = None

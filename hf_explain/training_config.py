@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-from .modeling.perturbation import REFERENCES, ExplainerError
+from .modeling.perturbation import ExplainerError, read_reference
 from .objectives import RankingObjective, find_objective
 
 OVERRIDES = ("operator", "grids", "coarse", "budgets", "sampled", "references", "tau", "noise")
@@ -168,21 +168,6 @@ DECISIVE = (
     "seed", "max_steps", "learning_rate", "weight_decay", "warmup_ratio", "max_grad_norm", "mixed_precision",
 )  # fmt: skip
 assert set(DECISIVE + AT_LEAST_ONE) <= {field.name for field in fields(TrainingConfig)}
-
-
-def read_reference(name: str | float) -> str | float:
-    """A name as it is, a gray in [0, 1] as a number."""
-    if name in REFERENCES:
-        return name
-    try:
-        gray = float(name)
-        if not 0 <= gray <= 1:
-            raise ValueError
-    except ValueError:
-        raise ExplainerError(
-            f"unknown reference {name!r}; choose from {', '.join(REFERENCES)}, or give a gray from 0 to 1."
-        ) from None
-    return gray
 
 
 def as_integer(value) -> int:

@@ -7,7 +7,10 @@ as colors (black, mean, noise, a number) must be expressed in the processor's sp
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from numbers import Real
 
 import numpy as np
 import torch
@@ -176,6 +179,24 @@ RAW_REFERENCES = {  # of published protocols: in the space of pixel_values itsel
     "signed_noise": _signed_noise,
 }
 COLORS = ("black", "mean", "noise")  # these have no meaning without a `PixelSpace`; grays neither
+PER_PICTURE = ("blur", "rise_blur", "minimum")  # these depend on the picture
+PER_PIXEL = ("noise", "signed_noise")  # these are drawn for every pixel
+
+
+def read_reference(reference, known: Iterable[str] = tuple(REFERENCES)) -> str | float:
+    """A name out of `known` as it is, a gray in [0, 1] as a number.
+
+    >>> read_reference("blur"), read_reference("0.5")
+    ('blur', 0.5)
+    """
+    if isinstance(reference, str) and reference in known:
+        return reference
+    if plain := isinstance(reference, (str, Real)):
+        with contextlib.suppress(ValueError):
+            if 0 <= float(reference) <= 1:
+                return float(reference)
+    shown = repr(reference) if plain else type(reference).__name__
+    raise ExplainerError(f"unknown reference {shown:.60}; choose from {', '.join(known)}, or give a gray from 0 to 1.")
 
 
 def reference_image(
@@ -203,10 +224,8 @@ def reference_image(
                 "give one that broadcasts to it."
             ) from error
     known = REFERENCES | RAW_REFERENCES
-    if isinstance(reference, str) and reference not in known:
-        raise ExplainerError(
-            f"unknown reference {reference!r}; choose from {', '.join(REFERENCES)}, a number or a tensor."
-        )
+    if isinstance(reference, str):
+        reference = read_reference(reference, known)
     if space is None and (reference in COLORS or not isinstance(reference, str)):
         raise ExplainerError(
             f"reference {reference!r} is a color, but how this classifier's image processor writes colors is unknown; "

@@ -15,13 +15,20 @@ def pictures(batch=2, size=(64, 64), seed=1):
     return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
-def build(model_type, seed=0, size=64, **kwargs):
-    """A tiny classifier with random weights and the labels above, in eval mode."""
+def build(model_type, seed=0, size=64, labels=LABELS, **kwargs):
+    """A tiny classifier with random weights, in eval mode."""
     config = T.AutoConfig.for_model(model_type, **{**CONFIGS[model_type](size), **kwargs})
-    config.id2label, config.label2id = dict(LABELS), {v: k for k, v in LABELS.items()}
+    config.id2label, config.label2id = dict(labels), {v: k for k, v in labels.items()}
     config.architectures = config.architectures or []  # deit and levit: from_config iterates over it
     torch.manual_seed(seed)
     return T.AutoModelForImageClassification.from_config(config).eval()
+
+
+def save_classifier(folder, size=64, labels=LABELS):
+    """The folder of a tiny classifier with its image processor, as a string."""
+    build("resnet", size=size, labels=labels).save_pretrained(folder)
+    processor(size).save_pretrained(folder)
+    return str(folder)
 
 
 def transformer(size, **kwargs):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import build, processor
+from families import save_classifier
 from loopback_hub import LoopbackHub
 
 from hf_explain import ExplainerForImageClassification, cli
@@ -34,11 +34,7 @@ def on_the_cpu(monkeypatch):
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
-    """The folder of a tiny classifier."""
-    folder = tmp_path_factory.mktemp("classifier")
-    build("resnet", size=32).save_pretrained(folder)
-    processor(32).save_pretrained(folder)
-    return str(folder)
+    return save_classifier(tmp_path_factory.mktemp("classifier"), size=32)
 
 
 def train(classifier, *more, dataset="scenes"):
@@ -132,7 +128,7 @@ def test_own_pictures_and_training_further(trained, tmp_path):
 
 PUSH = """
 import json, sys
-from families import build, processor
+from families import build, processor, save_classifier
 from hf_explain.cli import main
 
 build("resnet", size=32).push_to_hub("tester/classifier")

@@ -14,9 +14,8 @@ import PIL.Image
 import pyarrow.parquet
 import pytest
 import torch
-from families import build, processor
+from families import save_classifier
 from huggingface_hub import ModelCard
-from transformers import AutoModelForImageClassification
 
 import hf_explain
 from hf_explain import METHODS, Classifier, ExplainerError, cli, survey
@@ -39,14 +38,8 @@ def on_the_cpu(monkeypatch):
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
-    """A folder with a tiny classifier of the scenes' classes."""
-    folder = tmp_path_factory.mktemp("classifier")
-    config = build("resnet").config
-    config.id2label, config.label2id = dict(enumerate(CLASSES)), {name: i for i, name in enumerate(CLASSES)}
-    torch.manual_seed(0)
-    AutoModelForImageClassification.from_config(config).save_pretrained(folder)
-    processor(64).save_pretrained(folder)
-    return str(folder)
+    """Of the scenes' classes."""
+    return save_classifier(tmp_path_factory.mktemp("classifier"), labels=dict(enumerate(CLASSES)))
 
 
 @pytest.fixture
@@ -122,7 +115,7 @@ def test_nothing_is_computed_twice(classifier, tmp_path, monkeypatch):
     assert evaluate(classifier, tmp_path) == 0
     before, first = numbers(tmp_path), {p: p.stat().st_mtime_ns for p in (tmp_path / "parts").iterdir()}
     calls = []
-    monkeypatch.setattr(survey, "run_method", lambda *a: calls.append(a))
+    monkeypatch.setattr(survey, "attribute", lambda *a, **k: calls.append(a))
     assert evaluate(classifier, tmp_path) == 0
     assert not calls and numbers(tmp_path) == before
     monkeypatch.undo()

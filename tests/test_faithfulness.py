@@ -5,23 +5,11 @@ import itertools
 import pytest
 import torch
 from families import build, pictures, processor
+from metric_cases import tiny
 
 from hf_explain import Classifier, ExplainerError
 from hf_explain.faithfulness import PRESETS, measure
 from hf_explain.modeling.perturbation import PixelSpace, reference_image
-
-
-def spy(logits):
-    """A `Classifier` whose logits are a function of the picture."""
-    classifier = Classifier(build("resnet"), processor(64))
-    classifier.seen = []
-
-    def forward(pixel_values):
-        classifier.seen.append(pixel_values.clone())
-        return logits(pixel_values)
-
-    classifier.forward = forward
-    return classifier
 
 
 def plain_loops(logits, x, maps, targets, reference, points):
@@ -51,7 +39,7 @@ def test_it_is_the_protocol_in_plain_loops(batch_size):
     logits = lambda x: x.flatten(1) @ weights  # noqa: E731
     x, maps = pictures(3, (4, 4)), torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(2))
     targets = torch.tensor([0, 4, 2])
-    report = measure(spy(logits), x, maps, targets, reference=0.5, budgets=9, batch_size=batch_size)
+    report = measure(tiny(logits), x, maps, targets, reference=0.5, budgets=9, batch_size=batch_size)
     gray = reference_image(x[:1], PixelSpace((2, 2, 2), (-1, -1, -1)), 0.5)[0]
     deletion, insertion = plain_loops(logits, x, maps, targets, gray, 9)
     assert torch.allclose(report.deletion, deletion, atol=1e-6)
@@ -70,8 +58,8 @@ def test_a_batch_is_its_pictures(reference):
 
 
 def test_exactly_k_whole_pixels_change():
-    """A spy sees exactly round(p * P) pixels gone at each point, all channels of each, also where the map has ties."""
-    classifier = spy(lambda x: torch.stack([x.sum((1, 2, 3)), -x.sum((1, 2, 3))], 1))
+    """Exactly round(p * P) pixels are gone at each point, all channels of each, also where the map has ties."""
+    classifier = tiny(lambda x: torch.stack([x.sum((1, 2, 3)), -x.sum((1, 2, 3))], 1))
     x, maps = pictures(1, (10, 10)), torch.zeros(1, 10, 10)
     maps[0, :3] = torch.rand(3, 10)  # 70 % ties
     measure(classifier, x, maps, reference="black", budgets=5, batch_size=1)
@@ -83,7 +71,7 @@ def test_exactly_k_whole_pixels_change():
 
 
 def test_ends_are_shared_and_forwarded_once():
-    classifier = spy(lambda x: torch.stack([x.sum((1, 2, 3)), x[:, 0].sum((1, 2))], 1))
+    classifier = tiny(lambda x: torch.stack([x.sum((1, 2, 3)), x[:, 0].sum((1, 2))], 1))
     report = measure(classifier, pictures(2, (8, 8)), torch.rand(2, 8, 8), budgets=6, batch_size=100)
     assert sum(len(seen) for seen in classifier.seen) == 2 * (2 * 6 - 2) - 1  # a color is the same for both
     assert torch.equal(report.curves["deletion"][:, 0], report.curves["insertion"][:, -1])
@@ -92,7 +80,7 @@ def test_ends_are_shared_and_forwarded_once():
 
 def test_a_constant_model_is_constant():
     report = measure(
-        spy(lambda x: torch.tensor([[1.0, 0.0]]).expand(len(x), 2)), pictures(2, (8, 8)), torch.rand(2, 8, 8)
+        tiny(lambda x: torch.tensor([[1.0, 0.0]]).expand(len(x), 2)), pictures(2, (8, 8)), torch.rand(2, 8, 8)
     )
     p = torch.tensor([1.0, 0.0]).softmax(0)[0]
     assert torch.allclose(report.deletion, p.expand(2)) and torch.allclose(report.insertion, p.expand(2))
@@ -100,7 +88,7 @@ def test_a_constant_model_is_constant():
 
 def test_a_known_cell_is_best_and_its_opposite_worst():
     """A classifier that reads one cell: the map that knows it deletes at once, its negative never before the end."""
-    classifier = spy(lambda x: torch.stack([20 * x[:, :, 2:4, 2:4].mean((1, 2, 3)), torch.zeros(len(x))], 1))
+    classifier = tiny(lambda x: torch.stack([20 * x[:, :, 2:4, 2:4].mean((1, 2, 3)), torch.zeros(len(x))], 1))
     x = torch.ones(1, 3, 10, 10)
     known = torch.zeros(1, 10, 10)
     known[0, 2:4, 2:4] = 1
@@ -163,7 +151,7 @@ def test_the_protocol_comes_with_the_numbers():
         ({"reference": "grey"}, "unknown reference 'grey'"),
         ({"steps": 3}, "unknown argument steps"),
         ({"budgets": 2}, "at least 3 points"),
-        ({"score": "accuracy"}, "score='accuracy'; choose from probability"),
+        ({"score": "accuracy"}, "unknown score 'accuracy'; choose from probability"),
         ({"level": "patch"}, "a size of patches belongs to level='patch'"),
         ({"patch": 7}, "patch=7 does not divide pictures of 64 x 64"),
         ({"budgets": None}, "give one of the two"),

@@ -5,6 +5,7 @@ import torch
 from families import build, pictures, processor
 
 from hf_explain import METHODS, Classifier, ExplainerError
+from hf_explain.methods.calling import attribute
 
 FAMILIES = ("vit", "swin", "convnext", "resnet", "dinov2")
 
@@ -150,3 +151,21 @@ def test_without_captum(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(ExplainerError, match=r"needs captum, which is not installed; pip install captum"):
         METHODS[name](Classifier(build("vit"), processor(64)), pictures())
+
+
+def test_any_number_of_pictures():
+    """Batches change nothing, and a method gets the options it takes and no others."""
+    classifier, x, targets = Classifier(build("resnet"), processor(64)), pictures(5), torch.arange(5)
+    whole = METHODS["gradient"](classifier, x, targets)
+    assert torch.allclose(
+        attribute(METHODS["gradient"], classifier, x, targets, batch_size=2, seed=3), whole, atol=1e-6
+    )
+    asked = []
+
+    def method(classifier, pixel_values, targets, *, batch_size, seed=7, window=1):
+        asked.append((len(pixel_values), batch_size, seed, window))
+        return torch.zeros(len(pixel_values), 64, 64, dtype=torch.float64)
+
+    assert attribute(method, classifier, x, targets, batch_size=2, seed=3, options={"window": 4}).dtype == torch.float32
+    attribute(method, classifier, x, targets, batch_size=8)
+    assert asked == [(2, 2, 3, 4), (2, 2, 5, 4), (1, 2, 7, 4), (5, 8, 7, 1)]

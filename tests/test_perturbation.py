@@ -8,7 +8,18 @@ import transformers as T
 from families import processor
 
 from hf_explain import ExplainerError, PixelSpace
-from hf_explain.modeling.perturbation import MEAN_COLOR, REFERENCES, blend, rank_pixels, reference_image, top_mask
+from hf_explain.modeling.perturbation import (
+    MEAN_COLOR,
+    PER_PICTURE,
+    PER_PIXEL,
+    RAW_REFERENCES,
+    REFERENCES,
+    blend,
+    rank_pixels,
+    read_reference,
+    reference_image,
+    top_mask,
+)
 
 SIZE = {"height": 64, "width": 64}
 PROCESSORS = {
@@ -127,6 +138,25 @@ def test_noise_is_from_its_generator_only():
 def test_wrong_references(reference, space, message):
     with pytest.raises(ExplainerError, match=message):
         reference_image(torch.rand(1, 3, 8, 8), space, reference)
+
+
+def test_names_and_grays_are_read():
+    assert read_reference("blur") == "blur" and read_reference("0.25") == read_reference(0.25) == 0.25
+    assert read_reference("zero", (*REFERENCES, *RAW_REFERENCES)) == "zero"
+    for wrong in ("grey", "zero", "nan", "1.5", -0.1, None, torch.zeros(3)):
+        with pytest.raises(ExplainerError, match=r"unknown reference .*; choose from black, .* a gray from 0 to 1"):
+            read_reference(wrong)
+
+
+def test_every_reference_is_of_the_kind_it_is_said_to_be():
+    one, other = torch.rand(2, 1, 3, 8, 8)
+
+    def draw(name, picture, seed=0):
+        return reference_image(picture, PixelSpace(), name, torch.Generator().manual_seed(seed))
+
+    for name in (*REFERENCES, *RAW_REFERENCES):
+        assert (name in PER_PICTURE) == (not torch.equal(draw(name, one), draw(name, other))), name
+        assert (name in PER_PIXEL) == (not torch.equal(draw(name, one), draw(name, one, seed=1))), name
 
 
 def test_pixel_space_refuses_what_is_no_pixel_space():

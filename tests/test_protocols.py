@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from families import build, pictures, processor
-from test_faithfulness import spy
+from metric_cases import tiny
 
 from hf_explain import Classifier, ExplainerError, correlations, robustness
 from hf_explain.faithfulness import PRESETS, measure
@@ -25,7 +25,7 @@ def logits(x):
 
 
 def ours(preset, **changes):
-    return measure(spy(logits), X, MAPS, LABELS, preset, **changes)
+    return measure(tiny(logits), X, MAPS, LABELS, preset, **changes)
 
 
 def order_of(attribution):
@@ -108,10 +108,10 @@ def test_ltx():
 
 
 def test_chefer_is_the_same_of_the_prediction():
-    report = measure(spy(logits), X, MAPS, None, "chefer")
+    report = measure(tiny(logits), X, MAPS, None, "chefer")
     predicted = logits(X).argmax(1)
     assert report.targets.equal(predicted)
-    again = measure(spy(logits), X, MAPS, predicted, "ltx")
+    again = measure(tiny(logits), X, MAPS, predicted, "ltx")
     for name in ("positive", "negative"):
         assert torch.equal(report.areas[name], again.areas[name])
     assert set(report.areas) == {"positive", "negative"}
@@ -166,7 +166,7 @@ def test_quantus():
 
 
 def test_entries_are_removed_one_by_one():
-    classifier = spy(logits)
+    classifier = tiny(logits)
     measure(classifier, X[:1], MAPS[:1], [0], "quantus", step=1, batch_size=1)
     changed = [int((seen != X[:1]).sum()) for seen in classifier.seen]
     smallest = int((X[:1] == X[:1].min()).sum())  # stays as it is
@@ -176,7 +176,7 @@ def test_entries_are_removed_one_by_one():
 @pytest.mark.parametrize("level", ["pixel", "patch"])
 def test_patches_go_as_a_whole(level):
     """Patches of 2 x 2 in the order of their mean."""
-    classifier, x = spy(logits), X[:1]
+    classifier, x = tiny(logits), X[:1]
     change = {"patch": 2} if level == "patch" else {}
     measure(classifier, x, MAPS[:1], [0], budgets=5, batch_size=1, reference="black", **change)
     means = MAPS[0].view(2, 2, 2, 2).mean((1, 3)).flatten()
@@ -192,7 +192,7 @@ def test_patches_go_as_a_whole(level):
 
 def test_insertion_starts_at_the_reference_and_negative_deletion_at_the_picture():
     for preset, kind in (("aha", "insertion"), ("ltx", "negative_deletion")):
-        classifier = spy(logits)
+        classifier = tiny(logits)
         report = measure(classifier, X[:1], MAPS[:1], [0], preset, reference="black", batch_size=1)
         black = probability(torch.full_like(X[0], -1.0), 0)
         first = float(report.curves[kind][0, 0])
@@ -204,7 +204,7 @@ def test_a_known_pixel_set_gives_ltx_its_extremes():
     """Evidence in less than a tenth of the picture: 5 and 90, the best there is."""
     read = torch.zeros(1, 20, 20)
     read[0, 3:6, 4:8] = 1
-    classifier = spy(lambda x: torch.stack([(x * read).sum((1, 2, 3)), torch.full((len(x),), -1.0)], 1))
+    classifier = tiny(lambda x: torch.stack([(x * read).sum((1, 2, 3)), torch.full((len(x),), -1.0)], 1))
     report = measure(classifier, torch.ones(1, 3, 20, 20), read, [0], "ltx")
     assert float(report.areas["positive"]) == pytest.approx(5.0) and float(report.areas["negative"]) == pytest.approx(
         90
@@ -215,7 +215,7 @@ def test_a_known_pixel_set_gives_ltx_its_extremes():
 def test_a_constant_classifier(preset):
     """AUC = p where the scale is 1, 90 p for LTX, 28 p for DiffMask."""
     constant = torch.tensor([[1.0, 0.0, 0.0]])
-    report = measure(spy(lambda x: constant.expand(len(x), 3)), X, MAPS, [1, 1], preset)
+    report = measure(tiny(lambda x: constant.expand(len(x), 3)), X, MAPS, [1, 1], preset)
     p = float(constant.softmax(1)[0, 1])
     scale = {"ltx": 90, "diffmask": 28, "quantus": 11}.get(preset, 1)
     for curve in PRESETS[preset].curves:
@@ -232,8 +232,8 @@ def test_the_size_of_a_batch_changes_nothing(preset, batch_size):
     maps = torch.randint(0, 9, (5, 8, 8), generator=torch.Generator().manual_seed(1)).float()
     weights = torch.randn(192, 4, generator=torch.Generator().manual_seed(3))
     score = lambda x: (x.flatten(1).double() @ weights.double()).float()  # noqa: E731
-    expected = [measure(spy(score), x[i : i + 1], maps[i : i + 1], [i % 4], preset) for i in range(5)]
-    report = measure(spy(score), x, maps, [i % 4 for i in range(5)], preset, batch_size=batch_size)
+    expected = [measure(tiny(score), x[i : i + 1], maps[i : i + 1], [i % 4], preset) for i in range(5)]
+    report = measure(tiny(score), x, maps, [i % 4 for i in range(5)], preset, batch_size=batch_size)
     for name, area in report.areas.items():
         torch.testing.assert_close(area, torch.cat([e.areas[name] for e in expected]), atol=1e-5, rtol=1e-5)
 
@@ -244,7 +244,7 @@ def test_scores():
         ("logit", float(logits(x)[0, 2])), ("probability", probability(x[0], 2)),
         ("surprise", -math.log(probability(x[0], 2))), ("indicator", right(x[0], 2)),
     ):  # fmt: skip
-        report = measure(spy(logits), x, MAPS[:1], [2], score=score)
+        report = measure(tiny(logits), x, MAPS[:1], [2], score=score)
         assert float(report.curves["deletion"][0, 0]) == pytest.approx(at_clean, abs=1e-5)
         assert report.protocol["curves"]["deletion"] == f"deletion, {score}"
 
@@ -253,7 +253,7 @@ def test_random_references_are_the_same_for_every_picture_and_seeded():
     for reference in ("noise", "signed_noise"):
         seen = []
         for seed in (0, 0, 1):
-            classifier = spy(logits)
+            classifier = tiny(logits)
             measure(classifier, X, MAPS, [0, 0], reference=reference, seed=seed, batch_size=1)
             seen.append(classifier.seen[1])
         assert torch.equal(seen[0], seen[1]) and not torch.equal(seen[0], seen[2])
@@ -355,7 +355,7 @@ def test_the_smallest_region():
     x = torch.ones(2, 3, 10, 10)
     good = 3 * cells[0] + 2 * cells[1] + cells[2] + torch.rand(10, 10, generator=torch.Generator().manual_seed(0)) / 9
     maps = torch.stack([good, -good])
-    found = smallest_region(spy(count), x, maps, reference="black", budgets=26)
+    found = smallest_region(tiny(count), x, maps, reference="black", budgets=26)
     assert found.shares.tolist() == pytest.approx([0.08, 0.96]) and found.targets.tolist() == [0, 0]
     assert found.masks[0].sum() == 8 and (found.masks[0] == (cells[0] + cells[1]).bool()).all()
     assert found.agreement[0.0] == 0 and found.agreement[0.08] == 0.5 and found.agreement[1.0] == 1
@@ -369,13 +369,13 @@ def test_a_share_counts_only_if_larger_ones_keep_the_prediction_too():
         return torch.stack([right.float(), torch.full_like(share, 0.5)], 1)
 
     maps = torch.rand(1, 10, 10, generator=torch.Generator().manual_seed(0))
-    found = smallest_region(spy(wavering), torch.ones(1, 3, 10, 10), maps, reference="black", budgets=11)
+    found = smallest_region(tiny(wavering), torch.ones(1, 3, 10, 10), maps, reference="black", budgets=11)
     assert found.shares.tolist() == pytest.approx([0.8]) and found.agreement[0.2] == 1 and found.agreement[0.5] == 0
 
 
 def test_only_the_prediction_has_a_smallest_region():
     with pytest.raises(ExplainerError, match="picture 0 is not predicted as class 4"):
-        smallest_region(spy(logits), X, MAPS, [4 if c != 4 else 3 for c in logits(X).argmax(1).tolist()][:1] * 2)
+        smallest_region(tiny(logits), X, MAPS, [4 if c != 4 else 3 for c in logits(X).argmax(1).tolist()][:1] * 2)
 
 
 # ---- metrics that are no curves ----

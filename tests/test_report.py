@@ -11,8 +11,10 @@ from html.parser import HTMLParser
 import PIL.Image
 import pytest
 
+from hf_explain import account
 from hf_explain.findings import headline, provenance, references, warning
 from hf_explain.modeling.perturbation import ExplainerError
+from hf_explain.protocols import PRESETS, read_protocol
 from hf_explain.report import write_report
 from hf_explain.tables import table, tables
 
@@ -334,6 +336,19 @@ def test_missing_numbers_are_dashes(made_up_results):
     made_up_results["methods"]["occlusion"]["references"]["mean"]["deletion"] = around(math.nan)
     text = table(made_up_results, "deletion")
     assert "| gradient | 0.250 | – | – | – |" in text and "nan" not in text.lower()
+
+
+# ---- how it was measured ----
+
+
+def test_the_account_names_what_the_curves_are_of(made_up_results):
+    """As `Protocol.describe` tells it now, and as results of older versions do."""
+    of_now = {"black": PRESETS["aha"].describe() | {"reference": "black"}}
+    assert "gives its probability of the explained class" in account.protocol({"protocol": of_now})
+    assert "gives its probability of the explained class" in account.protocol(made_up_results)
+    logits = {"black": read_protocol("aha", {"score": "logit"}).describe()}
+    assert "gives its logit of the explained class" in account.protocol({"protocol": logits})
+    assert "gives its score of the explained class" in account.protocol({"protocol": {"black": {}}})
 
 
 # ---- the page ----

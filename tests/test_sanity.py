@@ -1,8 +1,10 @@
 """Maps should follow the class and the weights; the checks should leave the classifier as it was."""
 
+import metric_cases
 import pytest
 import torch
 from families import build, pictures, processor
+from metric_cases import ranks
 
 from hf_explain import METHODS, Classifier, ExplainerError, RankingExplainerForImageClassification
 from hf_explain.sanity import class_sensitivity, correlation, modules_in_order, parameter_randomization, summary
@@ -19,17 +21,10 @@ def edges(classifier, pixel_values, targets):
 
 def test_correlation_in_plain_loops():
     """Ties share the middle of their ranks."""
-
-    def ranks(values):
-        return [sum(o < v for o in values) + (sum(o == v for o in values) - 1) / 2 for v in values]
-
     generator = torch.Generator().manual_seed(0)
     one, other = torch.randint(0, 6, (2, 5, 4, 4), generator=generator).float()
     for value, a, b in zip(correlation(one, other).tolist(), one.flatten(1), other.flatten(1), strict=True):
-        a, b = ranks(a.tolist()), ranks(b.tolist())
-        a, b = ([v - sum(r) / 16 for v in r] for r in (a, b))
-        product = sum(x * y for x, y in zip(a, b, strict=True))
-        assert value == pytest.approx(product / (sum(x * x for x in a) * sum(y * y for y in b)) ** 0.5, abs=1e-6)
+        assert value == pytest.approx(metric_cases.correlation(*(ranks(v.tolist()) for v in (a, b))), abs=1e-6)
     assert correlation(one, one.exp()).tolist() == pytest.approx([1.0] * 5)
     assert correlation(one, -one).tolist() == pytest.approx([-1.0] * 5)
     with pytest.raises(ExplainerError, match=r"maps \(2, 4, 4\) and \(4, 4\); give"):

@@ -104,7 +104,7 @@ def test_wrong_input():
     for change, message in (
         ((maps[:, :2], labels), "give \\(B, H, W\\) of one shape each"),
         ((torch.cat([maps[:5], torch.ones(1, 4, 4)]), labels), "image 5 is constant"),
-        ((torch.cat([maps[:5], torch.full((1, 4, 4), torch.nan)]), labels), "image 5 is not finite"),
+        ((torch.cat([maps[:5], torch.full((1, 4, 4), torch.nan)]), labels), "image 5 holds NaN"),
         ((maps, labels * 255), "the labels of image 0 are .*255"),
         ((maps, torch.full_like(labels, -1)), "the labels of image 0 are \\[-1\\]"),
     ):

@@ -13,7 +13,7 @@ import torch
 from ..methods import METHODS
 from ..modeling.classifier import Classifier
 from ..modeling.modeling_explainer import ExplainerForImageClassification
-from ..modeling.perturbation import ExplainerError
+from ..modeling.perturbation import RAW_REFERENCES, REFERENCES, ExplainerError, read_reference
 from ..protocols import PRESETS, is_suite, read_protocol
 
 REFINE_STEPS = 8
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from transformers.utils import logging
 
-    from ..processes import Processes
+    from ..processes import Processes, leave
     from ..survey import Survey
 
     check(arguments)
@@ -81,8 +81,6 @@ def run(arguments: argparse.Namespace) -> int:
     processes.wait()
     if processes.is_main:
         finish(arguments, explainer, list(methods), settings, rows)
-    from .train import leave
-
     return leave(0)
 
 
@@ -117,26 +115,15 @@ def chosen(arguments: argparse.Namespace) -> list[str]:
 
 def protocols(arguments: argparse.Namespace) -> dict[str, dict]:
     """name -> the arguments of `measure`; a preset under several references is several protocols."""
+    known = (*REFERENCES, *RAW_REFERENCES)
     found = {}
     for preset in arguments.preset:
         changes: dict = {} if arguments.budgets is None else {"budgets": arguments.budgets}
         for reference in arguments.reference or [None]:
-            one = changes if reference is None else {**changes, "reference": as_reference(reference)}
+            one = changes if reference is None else {**changes, "reference": read_reference(reference, known)}
             read = read_protocol(preset, one)
             found[preset if is_suite(read) else f"{preset}/{read.reference}"] = {"preset": preset, **one}
     return found
-
-
-def as_reference(text: str) -> str | float:
-    from ..modeling.perturbation import RAW_REFERENCES, REFERENCES
-
-    if text in REFERENCES or text in RAW_REFERENCES:
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        known = ", ".join([*REFERENCES, *RAW_REFERENCES])
-        raise ExplainerError(f"unknown reference {text!r}; choose from {known}, or a gray in [0, 1].") from None
 
 
 def load(arguments: argparse.Namespace, device):
@@ -182,7 +169,7 @@ def describe(arguments: argparse.Namespace, classifier, explainer, rows):
 def find_method(name: str, explainer):
     if name not in ("learned", "refined"):
         return METHODS[name]
-    from ..comparison import attribute_with
+    from ..methods.calling import attribute_with
     from ..refinement import refine
 
     def learned(classifier, pixel_values, targets, *, batch_size=32):
@@ -202,21 +189,22 @@ def finish(arguments: argparse.Namespace, explainer, methods: list[str], setting
     import transformers
 
     from ..lettering import save
-    from ..survey import write_whole
+    from ..survey import read_columns, write_whole
     from ..survey_report import as_terminal, draw, summarize, write_csv
     from ..survey_sheet import draw_sheet
 
     folder = Path(arguments.output_dir)
-    results = summarize(folder, methods, settings)
+    found = read_columns(folder, methods)
+    results = summarize(folder, found, settings)
     results["settings"] = asdict(settings)
     results["versions"] = {
         "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
     }  # fmt: skip
     write_whole(folder / "results.json", json.dumps(results, indent=1).encode())
-    write_csv(folder, methods)
+    write_csv(folder, found)
     for name, figure in draw(results, settings).items():
         save(figure, folder / name)
-    save(draw_sheet(folder, methods, settings, rows), folder / "sheet.png")
+    save(draw_sheet(folder, found, settings, rows), folder / "sheet.png")
     print(as_terminal(results, settings))
     if arguments.write_model_card:
         from ..card_results import write_card

@@ -56,7 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def flag(kind, default, help_: str) -> dict:
     """How argparse reads a field of `TrainingConfig`."""
     if kind is bool:
-        return {"action": "store_true", "help": help_}
+        return {
+            "action": argparse.BooleanOptionalAction if default else "store_true",
+            "default": default,
+            "help": help_,
+        }
     text = str(kind)
     several = "tuple" in text
     one = int if kind is int or kind == int | None else float if "float" in text else str
@@ -73,6 +77,8 @@ def documented(settings: type = TrainingConfig) -> dict[str, str]:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from ..processes import leave, print_once
+
     given = {field.name: getattr(arguments, field.name) for field in fields(TrainingConfig)}
     values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
     config = TrainingConfig(**values)
@@ -167,20 +173,3 @@ def open_data(arguments: argparse.Namespace, config: TrainingConfig, explainer):
     if arguments.streaming:
         return dataset, None
     return hold_out(dataset, count, config.seed)
-
-
-def print_once(text, file=None) -> None:
-    """In the first process only."""
-    from accelerate import PartialState
-
-    if PartialState().is_main_process:
-        print(text, file=file or sys.stdout)
-
-
-def leave(code: int) -> int:
-    """`code`, after taking leave of the other processes, who would warn otherwise."""
-    from accelerate import PartialState
-
-    if PartialState().use_distributed:
-        PartialState().destroy_process_group()
-    return code

@@ -13,13 +13,14 @@ import hf_explain
 from hf_explain.faithfulness import measure
 from hf_explain.plots import draw_curves
 from hf_explain.scenes import draw_scene
-from hf_explain.show import on_picture
+from hf_explain.show import enlarge, on_picture
 from hf_explain.small_classifiers import build_classifier
 
 TINY = "tiny, untrained (needs no network)"
 CLASSIFIERS = ["google/vit-base-patch16-224", "facebook/deit-tiny-patch16-224", "microsoft/resnet-18", TINY]
 PRESETS = ["aha", "rise", "xplique"]  # those that measure deletion and insertion on one scale
 FLOOR = "random order"
+SIDE = 448  # pixels of the picture that is shown: small ones would stay small
 
 
 @lru_cache(maxsize=2)
@@ -35,6 +36,9 @@ def explain(picture, name, method, preset):
     """The map on the picture, the curves beside those of a random order, a table of areas, and the protocol."""
     try:
         classifier = load(name)
+    except (hf_explain.ExplainerError, OSError, ValueError) as error:
+        raise gr.Error(f"{error} Without a network, choose: {TINY}.", print_exception=False) from error
+    try:
         picture = picture or PIL.Image.fromarray(draw_scene(seed=0, index=0, size=224).image)
         pixel_values = torch.as_tensor(
             classifier.image_processor(images=picture.convert("RGB"), return_tensors="pt")["pixel_values"]
@@ -45,14 +49,15 @@ def explain(picture, name, method, preset):
         maps = {method: hf_explain.METHODS[method](classifier, pixel_values, targets)}
         maps[FLOOR] = hf_explain.METHODS["random"](classifier, pixel_values)
         reports = measure(classifier, pixel_values, maps, targets, preset)
-    except (hf_explain.ExplainerError, OSError, ValueError) as error:
-        raise gr.Error(f"{error} Without a network, choose: {TINY}.") from error
+    except hf_explain.ExplainerError as error:
+        raise gr.Error(str(error), print_exception=False) from error
     label = f"{classifier.id2label[int(targets)]} ({float(scores.max()):.0%})"
     seen = classifier.pixel_space.to_rgb(pixel_values[0]).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
     shown = on_picture(PIL.Image.fromarray((255 * seen).round().astype(np.uint8)), maps[method][0])
+    shown = enlarge(shown, SIDE)
     curves = {one: {kind: curve[0].tolist() for kind, curve in found.curves.items()} for one, found in reports.items()}
     areas = [
-        [one, *(round(float(area), 3) for area in (found.deletion, found.insertion))] for one, found in reports.items()
+        [one, *(f"{float(area):.3f}" for area in (found.deletion, found.insertion))] for one, found in reports.items()
     ]
     return shown, draw_curves(curves, yardsticks=[FLOOR], title=label), areas, reports[method].protocol
 

@@ -20,6 +20,7 @@ TINY = "tiny, untrained (needs no network)"
 CLASSIFIERS = ["microsoft/resnet-18", "facebook/convnext-tiny-224", "google/vit-base-patch16-224", TINY]
 METHODS = ["input_x_gradient", "integrated_gradients", "gradient", "grad_cam"]
 LAYERS = ["input", "middle", "final"]
+SQUARE = {"columns": 2, "height": "fit-content"}  # all four are seen at once
 CELLS = ["top left", "top right", "bottom left", "bottom right"]
 
 
@@ -35,11 +36,15 @@ def load(name):
 def explain(gallery, name, method, layer):
     """The four maps on the grid, a table of their scores, and what is to be said about them."""
     if gallery and len(gallery) != 4:
-        raise gr.Error(f"{len(gallery)} pictures were given; give four, one per cell, or none for embedded ones.")
+        said = f"{len(gallery)} pictures were given; give four, one per cell, or none for embedded ones."
+        raise gr.Error(said, print_exception=False)
     pictures = [entry[0].convert("RGB") for entry in gallery or []]
     pictures = pictures or [PIL.Image.fromarray(draw_scene(seed=0, index=i, size=224).image) for i in range(4)]
     try:
         classifier = load(name)
+    except (hf_explain.ExplainerError, OSError, ValueError) as error:
+        raise gr.Error(f"{error} Without a network, choose: {TINY}.", print_exception=False) from error
+    try:
         pixel_values = torch.cat(
             [
                 torch.as_tensor(classifier.image_processor(images=p, return_tensors="pt")["pixel_values"])
@@ -53,14 +58,14 @@ def explain(gallery, name, method, layer):
         scores = localization_score(maps, grids.cells)
         evidence = cell_masks(grids.cells, 2, grids.size)
         pointed, precision = pointing_game(maps, evidence), average_precision(maps, evidence)
-    except (hf_explain.ExplainerError, OSError, ValueError, RuntimeError) as error:
-        raise gr.Error(f"{error} Without a network, choose: {TINY}.") from error
+    except (hf_explain.ExplainerError, RuntimeError) as error:
+        raise gr.Error(str(error), print_exception=False) from error
     seen = classifier.pixel_space.to_rgb(grids.pictures()[0]).clamp(0, 1).permute(1, 2, 0).numpy()
     grid = PIL.Image.fromarray((255 * seen).round().astype(np.uint8))
     labels = [classifier.id2label[c] for c in classes.tolist()]
     shown = [(on_picture(grid, one), f"{cell}: {label}") for one, cell, label in zip(maps, CELLS, labels)]
     table = [
-        [cell, label, *(round(float(values[i]), 3) for values in (scores.values, pointed, precision))]
+        [cell, label, f"{float(scores.values[i]):.3f}", f"{float(pointed[i]):g}", f"{float(precision[i]):.3f}"]
         for i, (cell, label) in enumerate(zip(CELLS, labels))
     ]
     note = f"Mean localization **{float(scores.values.mean()):.3f}**; by chance 0.25."
@@ -77,7 +82,9 @@ with gr.Blocks(title="Localization in grids", analytics_enabled=False) as demo:
     )
     with gr.Row():
         with gr.Column():
-            gallery = gr.Gallery(type="pil", label="four pictures of different classes", columns=2)
+            gallery = gr.Gallery(
+                type="pil", file_types=["image"], label="four pictures of different classes", columns=2
+            )
             name = gr.Dropdown(
                 CLASSIFIERS,
                 value=TINY if is_offline_mode() else CLASSIFIERS[0],
@@ -88,7 +95,7 @@ with gr.Blocks(title="Localization in grids", analytics_enabled=False) as demo:
             layer = gr.Dropdown(LAYERS, value="final", label="layer whose maps are explained")
             button = gr.Button("Measure", variant="primary")
         with gr.Column():
-            shown = gr.Gallery(label="maps of the four classes", columns=2, interactive=False)
+            shown = gr.Gallery(label="maps of the four classes", interactive=False, **SQUARE)
             note = gr.Markdown()
     headers = ["cell", "class", "localization", "pointing game", "average precision"]
     table = gr.Dataframe(headers=headers, label="scores", interactive=False)
