@@ -121,7 +121,8 @@ def describe(demo, clock, classifier, explainer, accuracy, masked, runs, device)
         "backbone": demo.backbone,
         "size": demo.size,
         "seed": demo.seed,
-        "settings": asdict(demo) | {"output_dir": Path(demo.output_dir).name},
+        "settings": asdict(demo)
+        | {"output_dir": Path(demo.output_dir).name, "learning_rate": training_config(demo).learning_rate},
         "device": name_of_device(device),
         "versions": {
             "python": platform.python_version(),

@@ -34,7 +34,7 @@ class Demo:
         epochs: of the classifier; default those of its recipe.
         explainer_steps: optimizer steps of the explainer.
         batch_size: pictures per step of the explainer.
-        learning_rate: of the explainer.
+        learning_rate: of the explainer; default that of the backbone's recipe, or 0.005.
         hidden_size: channels of the explainer.
         one_pass: the explainer reads hidden states only, not the classifier's slopes.
         references: pixels are removed to these in the measurements.
@@ -52,7 +52,7 @@ class Demo:
     epochs: int | None = None
     explainer_steps: int = 700
     batch_size: int = 16
-    learning_rate: float = 5e-3
+    learning_rate: float | None = None
     hidden_size: int = 64
     one_pass: bool = False
     references: tuple[str, ...] = ("black", "blur", "noise")
@@ -83,14 +83,16 @@ def splits(demo: Demo) -> list[tuple[int, int]]:
 
 
 def training_config(demo: Demo) -> TrainingConfig:
-    return TrainingConfig(
-        seed=demo.seed,
-        max_steps=demo.explainer_steps,
-        per_device_train_batch_size=demo.batch_size,
-        learning_rate=demo.learning_rate,
-        references=tuple(map(str, SEEN)),
-        num_workers=0,
-    )
+    asked = {} if demo.learning_rate is None else {"learning_rate": demo.learning_rate}
+    values = {
+        "seed": demo.seed,
+        "max_steps": demo.explainer_steps,
+        "per_device_train_batch_size": demo.batch_size,
+        "learning_rate": 5e-3,
+        "references": tuple(map(str, SEEN)),
+        "num_workers": 0,
+    }
+    return TrainingConfig(**values | dict(RECIPES[demo.backbone].explaining) | asked)
 
 
 def estimate(demo: Demo, device: torch.device) -> float:

@@ -6,8 +6,9 @@ insertion measure is evidence, not surprise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ class Recipe:
         small, large: configs of a picture's size; small ones in width and depth, large ones as published.
         epochs, learning_rate: of AdamW with one cycle.
         plain: share of the steps before any picture is blanked.
+        explaining: what the training of its explainer has instead of the demo's own values, of `TrainingConfig`.
     """
 
     small: Callable[[int], PreTrainedConfig]
@@ -36,6 +38,7 @@ class Recipe:
     epochs: int = 6
     learning_rate: float = 2e-3
     plain: float = 0.3
+    explaining: Mapping[str, Any] = field(default_factory=dict)
 
 
 def encoder(size: int, **changes) -> dict:
@@ -81,9 +84,10 @@ RECIPES = {
             initializer_range=0.2,
         ),
         large=lambda size: transformers.ConvNextConfig(image_size=size),
-        epochs=8,
-        learning_rate=4e-3,
-        plain=0.5,
+        epochs=14,
+        learning_rate=2.5e-3,
+        plain=0.4,
+        explaining={"learning_rate": 3e-3, "tau": (0.4, 0.04), "coarse": 0.25},
     ),
     "resnet": Recipe(
         small=lambda size: transformers.ResNetConfig(
