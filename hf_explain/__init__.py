@@ -4,6 +4,7 @@ Importing it registers the pipeline task "image-attribution" and the Auto classe
 """
 
 from .auto import AutoModelForImageAttribution, register
+from .counterfactual import counterfactual
 from .methods import METHODS
 from .modeling.classifier import Classifier
 from .modeling.configuration_explainer import ExplainerConfig, RankingExplainerConfig
@@ -27,6 +28,7 @@ __all__ = [
     "PixelSpace",
     "RankingExplainerConfig",
     "RankingExplainerForImageClassification",
+    "counterfactual",
     "smallest_region",
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 
@@ -84,7 +85,7 @@ def splits(demo: Demo) -> list[tuple[int, int]]:
 
 def training_config(demo: Demo) -> TrainingConfig:
     asked = {} if demo.learning_rate is None else {"learning_rate": demo.learning_rate}
-    values = {
+    values: dict[str, Any] = {
         "seed": demo.seed,
         "max_steps": demo.explainer_steps,
         "per_device_train_batch_size": demo.batch_size,

@@ -12,6 +12,7 @@ import torch
 
 from .curves import Engine
 from .modeling.classifier import Classifier
+from .modeling.hooks import hooked
 from .modeling.perturbation import ExplainerError
 from .protocols import Protocol
 
@@ -58,11 +59,8 @@ class DroppingEngine(Engine):
             index = (kept + before)[..., None].expand(-1, -1, tokens.shape[-1])
             return torch.cat([tokens[:, :before], tokens.gather(1, index)], 1)
 
-        hook = self.classifier.model.base_model.embeddings.register_forward_hook(take)
-        try:
+        with hooked((self.classifier.model.base_model.embeddings, take)):
             return self.forward(pictures)
-        finally:
-            hook.remove()
 
     def reference(self, pictures: torch.Tensor, key: str) -> torch.Tensor:
         return pictures

@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from .layers import Layer, LayerClassifier, find_layers, first_tensor, hooked, noise_picture, put, record
+from .layers import Layer, LayerClassifier, at_layer, find_layers, first_tensor, noise_picture, put, record
 from .localization import cut, cut_all, stitch
 from .modeling.classifier import Classifier
 from .modeling.feature_maps import to_map
@@ -54,7 +54,7 @@ class GridClassifier:
         try:
             if self.pooled is None:
                 return self.classifier(pixel_values)
-            with hooked(self.model, self.pooled, partial(self.keep_cell, self.pooled, pixel_values.shape[-2:])):
+            with at_layer(self.model, self.pooled, partial(self.keep_cell, self.pooled, pixel_values.shape[-2:])):
                 return self.classifier(pixel_values)
         except ExplainerError as error:
             height, width = pixel_values.shape[-2:]

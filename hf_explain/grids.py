@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 
 from .grid_classifier import KINDS, GridClassifier
-from .inner_methods import SEEDED
-from .layers import attribute_at, find_layers
+from .inner_methods import SEEDED, attribute_at
+from .layers import find_layers
 from .localization import stitch
 from .methods.calling import attribute_with
 from .modeling.classifier import Classifier

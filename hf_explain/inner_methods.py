@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-import torch.nn.functional as F
 
+from .layers import Layer, LayerClassifier, find_layers
 from .methods import METHODS
+from .methods.cams import cell_by_cell, weighed_by_gradient, weighed_by_positive_gradient
 from .methods.gradients import pixel_gradient
+from .methods.rise import seen_through_masks
 from .modeling.perturbation import ExplainerError
+from .modeling.targets import read_targets
+
+DEPTHS = ("input", "middle", "final")
 
 
 def random(classifier, maps: torch.Tensor, targets: torch.Tensor, *, seed: int = 0) -> torch.Tensor:
@@ -38,17 +43,6 @@ def integrated_gradients(
     zero = torch.zeros((), device=maps.device)
     size = max(batch_size, len(maps))
     return METHODS["integrated_gradients"](classifier, maps, targets, steps=steps, reference=zero, batch_size=size)
-
-
-def grad_cam(classifier, maps: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Positive part of the channels' sum, each weighted by its mean gradient (arXiv 1610.02391)."""
-    weights = pixel_gradient(classifier, maps, targets).mean((2, 3), keepdim=True)
-    return (weights * maps.float()).sum(1).relu()
-
-
-def layer_cam(classifier, maps: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Positive part of map times positive gradient, cell by cell (LayerCAM, TIP 2021)."""
-    return (pixel_gradient(classifier, maps, targets).relu() * maps.float()).sum(1).relu()
 
 
 @torch.no_grad()
@@ -76,44 +70,14 @@ def occlusion(
     return fall
 
 
-@torch.no_grad()
 def rise(
-    classifier,
-    maps: torch.Tensor,
-    targets: torch.Tensor,
-    *,
-    masks: int = 1000,
-    cells: int = 6,
-    share: float = 0.1,
-    seed: int = 0,
-    batch_size: int = 32,
-) -> torch.Tensor:
-    """Mean of random smooth masks, each weighted by the class's probability with all else zero (arXiv 1806.07421).
-
-    Args:
-        masks: how many, the same for all pictures.
-        cells: of a mask, a side.
-        share: of the cells that stay.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    total = torch.zeros(len(maps), *maps.shape[-2:], device=maps.device)
-    for count in map(len, portions(range(masks), batch_size // len(maps))):
-        drawn = [draw_mask(maps.shape[-2:], cells, share, generator) for _ in range(count)]
-        kept = torch.stack(drawn).to(maps)  # (masks, h, w)
-        shown = (maps[None] * kept[:, None, None]).flatten(0, 1)  # all pictures under the first mask, then the second
-        scores = classifier.scores(classifier(shown))
-        score = scores.gather(1, targets.repeat(count)[:, None]).view(count, len(maps))
-        total += torch.einsum("mb,mhw->bhw", score.float(), kept.float())
-    return total / (masks * share)
-
-
-def draw_mask(size, cells: int, share: float, generator: torch.Generator) -> torch.Tensor:
-    """Cells that stay with probability `share`, enlarged smoothly and shifted by a part of a cell: (h, w)."""
-    steps = [-(-length // cells) for length in size]  # of a cell, rounded up
-    coarse = (torch.rand(1, 1, cells, cells, generator=generator) < share).float()
-    large = F.interpolate(coarse, [(cells + 1) * step for step in steps], mode="bilinear", align_corners=False)[0, 0]
-    y, x = (int(torch.randint(step, (), generator=generator)) for step in steps)
-    return large[y : y + size[0], x : x + size[1]]
+    classifier, maps: torch.Tensor, targets: torch.Tensor, *, masks: int = 1000, cells: int = 6, share: float = 0.1,
+    seed: int = 0, batch_size: int = 32,
+) -> torch.Tensor:  # fmt: skip
+    """Mean of random smooth masks, each weighted by the class's probability with all else zero (arXiv 1806.07421)."""
+    return seen_through_masks(
+        classifier, maps, targets, masks=masks, cells=cells, share=share, seed=seed, batch_size=batch_size
+    )
 
 
 def starts(length: int, window: int, stride: int) -> list[int]:
@@ -136,10 +100,62 @@ INNER_METHODS: dict[str, Callable[..., torch.Tensor]] = {
     "input_x_gradient": input_x_gradient,
     "integrated_gradients": integrated_gradients,
     "occlusion": occlusion,
-    "grad_cam": grad_cam,
-    "layer_cam": layer_cam,
+    "grad_cam": weighed_by_gradient,
+    "grad_cam_plus_plus": weighed_by_positive_gradient,
+    "layer_cam": cell_by_cell,
     "rise": rise,
 }
 AT_INPUT = {"occlusion": {"window": 16, "stride": 8}}  # settings that differ on pictures
 SEEDED = ("random",)  # the same seed would draw the same for every batch
 BATCHED = ("integrated_gradients", "occlusion", "rise")  # which show the classifier several maps per picture
+
+
+# ---- at a layer ----
+
+
+def attribute_at(
+    classifier,
+    pixel_values: torch.Tensor,
+    targets=None,
+    method: str | Callable = "input_x_gradient",
+    layer: str | Layer | None = "final",
+    *,
+    batch_size: int = 32,
+    **options,
+) -> torch.Tensor:
+    """The maps (B, h, w) of a method at a layer, signed and as large as the layer's own.
+
+    Args:
+        classifier: a `Classifier`, or a `GridClassifier` of `hf_explain.grids`.
+        method: a name of `INNER_METHODS`, or a function in the calling form of `METHODS`.
+        layer: "input", "middle", "final", or one of `find_layers(classifier)`, which saves looking for it again.
+        batch_size: pictures, or maps in their place, per forward.
+        options: of the method, instead of the paper's settings.
+    """
+    if isinstance(method, str) and method not in INNER_METHODS:
+        raise ExplainerError(f"unknown method {method!r}; choose from {', '.join(INNER_METHODS)}, or give a function.")
+    if isinstance(layer, str) and layer not in DEPTHS:
+        raise ExplainerError(f"unknown layer {layer!r}; choose from {', '.join(DEPTHS)}.")
+    if isinstance(layer, str):
+        layer = None if layer == "input" else find_layers(getattr(classifier, "classifier", classifier))[layer]
+    function = INNER_METHODS[method] if isinstance(method, str) else method
+    given = {**(AT_INPUT.get(str(method), {}) if layer is None else {}), **options}
+    if method in BATCHED:
+        given["batch_size"] = batch_size
+    maps = []
+    with torch.inference_mode(False):
+        pixels = pixel_values.detach().clone().to(classifier.device, classifier.dtype)
+        with torch.no_grad():
+            targets = read_targets(targets, torch.cat([classifier(x) for x in pixels.split(batch_size)])).clone()
+        for number, (x, t) in enumerate(zip(pixels.split(batch_size), targets.split(batch_size), strict=True)):
+            if method in SEEDED:
+                given["seed"] = options.get("seed", 0) + number
+            rest = classifier if layer is None else split(classifier, layer, x, batch_size)
+            maps.append(function(rest, x if layer is None else rest.maps, t, **given))
+    return torch.cat(maps).float()
+
+
+def split(classifier, layer: Layer, pixel_values: torch.Tensor, batch_size: int) -> LayerClassifier:
+    """The rest of a classifier of pictures, or of grids, which knows itself how its cells are split."""
+    own = getattr(classifier, "at_layer", None)
+    return own(layer, pixel_values, batch_size) if own else LayerClassifier(classifier, layer, pixel_values)

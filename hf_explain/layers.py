@@ -8,18 +8,17 @@ module whose output is the wanted one is where a hook, for the time of one forwa
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 
-from .inner_methods import AT_INPUT, BATCHED, INNER_METHODS, SEEDED
 from .modeling.classifier import Classifier
 from .modeling.feature_maps import FeatureMap, read_features, to_map
+from .modeling.hooks import hooked, watched
 from .modeling.perturbation import ExplainerError
-from .modeling.targets import read_targets
 
-DEPTHS = ("input", "middle", "final")
+KNOWN: WeakKeyDictionary = WeakKeyDictionary()  # model -> size of the pictures -> its layers
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,15 @@ def find_layers(classifier: Classifier, size: tuple[int, int] | None = None) -> 
     Middle is the hidden state half-way through: block L / 2 of a ViT, stage 2 or 3 of four. Final is the last one whose
     cells the logits depend on: the last stage, the last block, or the one before where the head reads [CLS] only.
     """
-    size = size or classifier.size
+    height, width = size or classifier.size
+    size = (height, width)
+    known = KNOWN.setdefault(classifier.model, {})
+    if size not in known:
+        known[size] = look_for_layers(classifier, size)
+    return dict(known[size])
+
+
+def look_for_layers(classifier: Classifier, size: tuple[int, int]) -> dict[str, Layer | None]:
     features = classifier.probe(size)
     makers = find_makers(classifier, features, size)
     backward = [Layer(*maker) for index in range(len(features) - 1, -1, -1) for maker in makers[index]]
@@ -72,22 +79,15 @@ def find_makers(classifier, features: list[FeatureMap], size) -> list[list[tuple
     wanted = read_features(classifier.model, noise, features)[1]
     found: list[list[tuple[str, FeatureMap, bool]]] = [[] for _ in features]
 
-    def look(path: str):
-        def hook(module, inputs, output):
-            given = first_tensor(output)
-            for place, feature, target in zip(found, features, wanted, strict=True):
-                read, exactly = how_it_is(given, target, feature)
-                if read is not None:
-                    place.append((path, read, exactly))
+    def look(path: str, inputs, output) -> None:
+        given = first_tensor(output)
+        for place, feature, target in zip(found, features, wanted, strict=True):
+            read, exactly = how_it_is(given, target, feature)
+            if read is not None:
+                place.append((path, read, exactly))
 
-        return hook
-
-    handles = [m.register_forward_hook(look(path)) for path, m in classifier.model.named_modules() if path]
-    try:
+    with hooked(*watched([(path, m) for path, m in classifier.model.named_modules() if path], look)):
         classifier(noise)
-    finally:
-        for handle in handles:
-            handle.remove()
     return [[(path, read) for path, read, exactly in place if exactly >= max(p[2] for p in place)] for place in found]
 
 
@@ -138,14 +138,9 @@ def is_decisive(classifier, layer: Layer, size) -> bool:
 # ---- splitting ----
 
 
-@contextmanager
-def hooked(model: torch.nn.Module, layer: Layer, hook: Callable):
-    """`hook` on the layer's module inside; gone after, whatever happens."""
-    handle = model.get_submodule(layer.module).register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
+def at_layer(model: torch.nn.Module, layer: Layer, hook: Callable):
+    """`hook` on the layer's module inside a block."""
+    return hooked((model.get_submodule(layer.module), hook))
 
 
 @torch.no_grad()
@@ -156,7 +151,7 @@ def record(classifier, layer: Layer, pixel_values: torch.Tensor) -> torch.Tensor
     def hook(module, inputs, output):
         kept.append(to_map(None, [first_tensor(output)], 0, layer.feature, size).detach().clone())
 
-    with hooked(classifier.model, layer, hook):
+    with at_layer(classifier.model, layer, hook):
         classifier(pixel_values)
     return kept[0]
 
@@ -194,53 +189,5 @@ class LayerClassifier:
         def hook(module, inputs, output):
             return put(output, maps, self.layer.feature)
 
-        with hooked(self.classifier.model, self.layer, hook):
+        with at_layer(self.classifier.model, self.layer, hook):
             return self.classifier(self.pixel_values.repeat(len(maps) // len(self.pixel_values), 1, 1, 1))
-
-
-def attribute_at(
-    classifier,
-    pixel_values: torch.Tensor,
-    targets=None,
-    method: str | Callable = "input_x_gradient",
-    layer: str | Layer | None = "final",
-    *,
-    batch_size: int = 32,
-    **options,
-) -> torch.Tensor:
-    """The maps (B, h, w) of a method at a layer, signed and as large as the layer's own.
-
-    Args:
-        classifier: a `Classifier`, or a `GridClassifier` of `hf_explain.grids`.
-        method: a name of `INNER_METHODS`, or a function in the calling form of `METHODS`.
-        layer: "input", "middle", "final", or one of `find_layers(classifier)`, which saves looking for it again.
-        batch_size: pictures, or maps in their place, per forward.
-        options: of the method, instead of the paper's settings.
-    """
-    if isinstance(method, str) and method not in INNER_METHODS:
-        raise ExplainerError(f"unknown method {method!r}; choose from {', '.join(INNER_METHODS)}, or give a function.")
-    if isinstance(layer, str) and layer not in DEPTHS:
-        raise ExplainerError(f"unknown layer {layer!r}; choose from {', '.join(DEPTHS)}.")
-    if isinstance(layer, str):
-        layer = None if layer == "input" else find_layers(getattr(classifier, "classifier", classifier))[layer]
-    function = INNER_METHODS[method] if isinstance(method, str) else method
-    given = {**(AT_INPUT.get(str(method), {}) if layer is None else {}), **options}
-    if method in BATCHED:
-        given["batch_size"] = batch_size
-    maps = []
-    with torch.inference_mode(False):
-        pixels = pixel_values.detach().clone().to(classifier.device, classifier.dtype)
-        with torch.no_grad():
-            targets = read_targets(targets, torch.cat([classifier(x) for x in pixels.split(batch_size)])).clone()
-        for number, (x, t) in enumerate(zip(pixels.split(batch_size), targets.split(batch_size), strict=True)):
-            if method in SEEDED:
-                given["seed"] = options.get("seed", 0) + number
-            rest = classifier if layer is None else split(classifier, layer, x, batch_size)
-            maps.append(function(rest, x if layer is None else rest.maps, t, **given))
-    return torch.cat(maps).float()
-
-
-def split(classifier, layer: Layer, pixel_values: torch.Tensor, batch_size: int) -> LayerClassifier:
-    """The rest of a classifier of pictures, or of grids, which knows itself how its cells are split."""
-    own = getattr(classifier, "at_layer", None)
-    return own(layer, pixel_values, batch_size) if own else LayerClassifier(classifier, layer, pixel_values)

@@ -18,6 +18,7 @@ from .methods import METHODS
 from .methods.calling import attribute, attribute_with
 from .modeling.classifier import Classifier
 from .modeling.feature_maps import unchanged
+from .modeling.hooks import hooked, watched
 from .modeling.modeling_explainer import ExplainerForImageClassification
 from .modeling.perturbation import ExplainerError
 from .modeling.targets import read_targets
@@ -134,18 +135,8 @@ def modules_in_order(classifier: Classifier, pixel_values: torch.Tensor) -> list
     own = {path: m for path, m in classifier.model.named_modules() if list(m.parameters(recurse=False))}
     called: dict[str, nn.Module] = {}
 
-    def note(path):
-        def hook(module, inputs, output) -> None:  # what a hook returns would replace the output
-            called.setdefault(path, module)
-
-        return hook
-
-    handles = [module.register_forward_hook(note(path)) for path, module in own.items()]
-    try:
+    with hooked(*watched(own.items(), lambda path, inputs, output: called.setdefault(path, own[path]))):
         classifier(pixel_values)
-    finally:
-        for handle in handles:
-            handle.remove()
     return [*((path, module) for path, module in own.items() if path not in called), *called.items()]
 
 

@@ -7,8 +7,8 @@ import torch
 from families import build, pictures, processor
 
 from hf_explain import METHODS, Classifier, ExplainerError
-from hf_explain.inner_methods import INNER_METHODS
-from hf_explain.layers import LayerClassifier, attribute_at, find_layers, record
+from hf_explain.inner_methods import INNER_METHODS, attribute_at
+from hf_explain.layers import LayerClassifier, find_layers, record
 
 # Module and side of the map at 64 pixels of the middle and the final layer.
 PLACES = {

@@ -6,6 +6,7 @@ import threading
 import time
 
 import datasets
+import method_cases
 import numpy as np
 import PIL.Image
 import pytest
@@ -318,8 +319,10 @@ def test_batch_size_changes_nothing(explain, expected, batch_size):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_result_does_not_depend_on_the_batch(name):
-    pipe = pipeline(TASK, model=build("vit"), image_processor=processor(64), method=name)
+def test_a_result_does_not_depend_on_the_batch(name, monkeypatch):
+    monkeypatch.setitem(METHODS, name, method_cases.quick(name))
+    family = "vit" if method_cases.is_defined(name, "vit") else "resnet"
+    pipe = pipeline(TASK, model=build(family), image_processor=processor(64), method=name)
     targets = [[0, 1], [2], 3, 4]
     alone = [pipe(p, target=t) for p, t in zip(PICTURES, targets, strict=True)]
     assert_same(pipe(PICTURES, target=targets, batch_size=3), alone)
@@ -385,7 +388,7 @@ def test_half_precision(explain, folder, plain_folder):
     check_result(results[0][0], PICTURES[0].size)
     for [result], [full] in zip(results, explain(PICTURES, target=1), strict=True):
         assert np.corrcoef(result["attribution"].ravel(), full["attribution"].ravel())[0, 1] > 0.9
-    for name in METHODS:
+    for name in ("gradient", "occlusion", "semantic_pullback", "grad_cam"):
         [result] = pipeline(TASK, model=plain_folder, dtype=torch.bfloat16, method=name)(PICTURES[0])
         check_result(result, PICTURES[0].size)
 

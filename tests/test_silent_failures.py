@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from families import LABELS, build, pictures, processor
+from method_cases import SAME_FOR_ALL_CLASSES, defined, quick
 from metric_cases import tiny
 from transformers import pipeline
 
@@ -23,7 +24,8 @@ from hf_explain.dry_run import counted_passes
 from hf_explain.faithfulness import PRESETS, measure
 from hf_explain.grid_classifier import GridClassifier
 from hf_explain.information import information_curves
-from hf_explain.layers import attribute_at, find_layers
+from hf_explain.inner_methods import attribute_at
+from hf_explain.layers import find_layers, look_for_layers
 from hf_explain.masking import masked_confidence
 from hf_explain.regions import smallest_region
 from hf_explain.road import road
@@ -215,12 +217,12 @@ def certain():
     return Classifier(model, processor(64))
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "random"])
+@pytest.mark.parametrize("name", [name for name in defined("vit") if name not in SAME_FOR_ALL_CLASSES])
 def test_class_0_has_its_own_map(certain, name):
-    x = pictures(2)
-    wanted, predicted = METHODS[name](certain, x, torch.tensor([0, 0])), METHODS[name](certain, x)
-    torch.testing.assert_close(METHODS[name](certain, x, 0), wanted)
-    torch.testing.assert_close(METHODS[name](certain, x, 3), predicted)
+    x, method = pictures(2), quick(name)
+    wanted, predicted = method(certain, x, torch.tensor([0, 0])), method(certain, x)
+    torch.testing.assert_close(method(certain, x, 0), wanted)
+    torch.testing.assert_close(method(certain, x, 3), predicted)
     assert not torch.allclose(wanted, predicted, atol=1e-2 * float(wanted.abs().max()))
 
 
@@ -274,7 +276,7 @@ def pass_through(classifier, x):
 
 
 WITH_HOOKS = {
-    "find_layers": lambda classifier, layer, x: find_layers(classifier),
+    "find_layers": lambda classifier, layer, x: look_for_layers(classifier, (64, 64)),
     "attribute_at": lambda classifier, layer, x: attribute_at(classifier, x, 1, layer=layer),
     "dipart": lambda classifier, layer, x: GridClassifier(classifier, "dipart")(x.repeat(1, 1, 2, 2)),
     "modules_in_order": lambda classifier, layer, x: modules_in_order(classifier, x),
