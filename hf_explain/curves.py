@@ -130,8 +130,12 @@ def removal_order(attributions: torch.Tensor, protocol: Protocol) -> torch.Tenso
     """Indices of pixels, or of channel entries, from the most to the least important: (n, P) or (n, 3 P)."""
     if protocol.level == "pixel":
         return order_each(attributions.flatten(1), protocol.seed)
-    if protocol.level == "entry":
-        return order_each(attributions[:, None].expand(-1, 3, -1, -1).flatten(1), protocol.seed)
+    if protocol.level == "entry":  # those of a pixel follow each other, equal as they are
+        first, channels = (
+            order_each(attributions.flatten(1), protocol.seed),
+            torch.arange(3, device=attributions.device),
+        )
+        return (first[..., None] + channels * first.shape[1]).flatten(1)
     (height, width), side = attributions.shape[1:], protocol.patch or 1
     patches = torch.nn.functional.avg_pool2d(attributions[:, None].float(), side).flatten(1)
     order = order_each(patches, protocol.seed)

@@ -265,12 +265,8 @@ def order_each(values: torch.Tensor, seed: int) -> torch.Tensor:
     Equal ones are ordered by the seed, the same for a picture whatever the others are; NaN come last.
     """
     values = values.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    falling, order = values.sort(dim=1, descending=True, stable=True)
-    random = torch.Generator()
-    for index in (falling[:, 1:] == falling[:, :-1]).any(1).nonzero().flatten().tolist():  # only these have a choice
-        start = torch.rand((1, values.shape[1]), generator=random.manual_seed(seed)).argsort(1)[0].to(values.device)
-        order[index] = start[values[index, start].argsort(descending=True, stable=True)]
-    return order
+    start = torch.rand(values.shape[1], generator=torch.Generator().manual_seed(seed)).argsort().to(values.device)
+    return start[values[:, start].argsort(dim=1, descending=True, stable=True)]
 
 
 def rank_each(attributions: torch.Tensor, seed: int) -> torch.Tensor:
