@@ -112,8 +112,10 @@ def test_one_picture(explain, by_gradient):
         check_result(results[0], PICTURES[1].size)
 
 
-@pytest.mark.parametrize("name", [*METHODS, "input-x-gradient", "Gradient"])
-def test_a_plain_classifier_with_a_method(name, plain_folder):
+@pytest.mark.parametrize("name", [*method_cases.defined("vit"), "input-x-gradient", "Gradient"])
+def test_a_plain_classifier_with_a_method(name, plain_folder, monkeypatch):
+    if name in METHODS:
+        monkeypatch.setitem(METHODS, name, method_cases.quick(name))
     pipe = pipeline(TASK, model=plain_folder, method=name)
     [[result], [other]] = pipe(PICTURES[:2], target=[2, "zebra"])
     check_result(result, PICTURES[0].size)
@@ -663,9 +665,11 @@ def used_swin():
     return model
 
 
-@pytest.mark.parametrize("name", [*METHODS, None])
+@pytest.mark.parametrize("name", [*method_cases.defined("swin"), None])
 @pytest.mark.parametrize("fails", [False, True])
 def test_no_trace(name, fails, monkeypatch):
+    if name is not None:
+        monkeypatch.setitem(METHODS, name, method_cases.quick(name))
     model = used_swin()
     if name is None:
         pipe = pipeline(TASK, model=make_explainer(model))
@@ -678,12 +682,12 @@ def test_no_trace(name, fails, monkeypatch):
         def fail(*args, **kwargs):
             raise IndexError("from the last layer")
 
-        monkeypatch.setattr(model.classifier, "forward", fail)
-        with pytest.raises(IndexError, match=r"^from the last layer$"):
-            pipe(PICTURES, batch_size=2, target=1)
-        with pytest.raises(IndexError, match=r"^from the last layer$"):
-            pipe(PICTURES[0], target=1, refine_steps=1)
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(model.classifier, "forward", fail)
+            with pytest.raises(IndexError, match=r"^from the last layer$"):
+                pipe(PICTURES, batch_size=2, target=1)
+            with pytest.raises(IndexError, match=r"^from the last layer$"):
+                pipe(PICTURES[0], target=1, refine_steps=1)
     else:
         pipe(PICTURES, batch_size=3, target=[0, [1, 2], 3, 4])
         pipe(PICTURES[0], top_k=2, output_size="model")
