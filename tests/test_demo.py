@@ -25,7 +25,7 @@ from hf_explain import demo as demo_module
 from hf_explain.commands.train import documented
 from hf_explain.comparison import LABELS, Scenes, summarize, to_pixels
 from hf_explain.demo import Clock, Demo, accuracies, make_classifier, make_explainer
-from hf_explain.demo_settings import check, command, splits
+from hf_explain.demo_settings import check, command, splits, training_config
 from hf_explain.faithfulness import measure
 from hf_explain.findings import headline, warning
 from hf_explain.modeling.modeling_ranking import RankingExplainerForImageClassification
@@ -109,11 +109,19 @@ def test_the_explainer_serves_a_pipeline(made, caplog, monkeypatch):
     assert "has not been trained" not in caplog.text
 
 
+def test_a_backbone_may_be_explained_by_a_recipe_of_its_own():
+    own = training_config(Demo(backbone="convnext", one_pass=True))
+    assert own.learning_rate == 3e-3 and own.ranking_objective().tau == (0.4, 0.04)
+    assert training_config(Demo(backbone="convnext", learning_rate=1e-3)).learning_rate == 1e-3
+    assert training_config(Demo()).learning_rate == 5e-3 and training_config(Demo()).tau is None
+
+
 def test_the_metrics_say_how_they_were_made(made):
     _, metrics, _ = made
     assert metrics["settings"] == {
         **json.loads(json.dumps(SETTINGS)), "output_dir": "demo",
         **{f.name: f.default for f in fields(Demo) if f.name not in {*SETTINGS, "output_dir"}},
+        "learning_rate": 0.005,  # what was used where none was given
     }  # fmt: skip
     assert {f.name for f in fields(Demo)} == set(metrics["settings"])
     assert metrics["data"] | {"classes": None} == {
