@@ -7,8 +7,15 @@ from .auto import AutoModelForImageAttribution, register
 from .counterfactual import counterfactual
 from .methods import METHODS
 from .modeling.classifier import Classifier
-from .modeling.configuration_explainer import ExplainerConfig, RankingExplainerConfig
+from .modeling.configuration_explainer import (
+    DiffMaskExplainerConfig,
+    ExplainerConfig,
+    LtxExplainerConfig,
+    RankingExplainerConfig,
+)
+from .modeling.modeling_diffmask import DiffMaskExplainerForImageClassification
 from .modeling.modeling_explainer import ExplainerForImageClassification, ExplainerOutput
+from .modeling.modeling_ltx import LtxExplainerForImageClassification
 from .modeling.modeling_ranking import RankingExplainerForImageClassification
 from .modeling.perturbation import ExplainerError, PixelSpace
 from .pipeline import ImageAttributionPipeline
@@ -20,11 +27,15 @@ __all__ = [
     "METHODS",
     "AutoModelForImageAttribution",
     "Classifier",
+    "DiffMaskExplainerConfig",
+    "DiffMaskExplainerForImageClassification",
     "ExplainerConfig",
     "ExplainerError",
     "ExplainerForImageClassification",
     "ExplainerOutput",
     "ImageAttributionPipeline",
+    "LtxExplainerConfig",
+    "LtxExplainerForImageClassification",
     "PixelSpace",
     "RankingExplainerConfig",
     "RankingExplainerForImageClassification",

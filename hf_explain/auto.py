@@ -7,11 +7,17 @@ from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAuto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .modeling.modeling_diffmask import DiffMaskExplainerForImageClassification
+from .modeling.modeling_ltx import LtxExplainerForImageClassification
 from .modeling.modeling_ranking import RankingExplainerForImageClassification
 from .modeling.pipeline_image_attribution import auto_classes
 from .pipeline import ImageAttributionPipeline
 
-EXPLAINERS = (RankingExplainerForImageClassification,)
+EXPLAINERS = (
+    RankingExplainerForImageClassification,
+    LtxExplainerForImageClassification,
+    DiffMaskExplainerForImageClassification,
+)
 NAMES: OrderedDict[str, str] = OrderedDict()
 
 

@@ -14,7 +14,7 @@ from .modeling.perturbation import PER_PICTURE, PER_PIXEL, reference_image
 if TYPE_CHECKING:
     from .objectives import RankingObjective
 
-CLASSES, BLANK, TOP, BOTTOM, BUDGETS = range(5)  # what is drawn per picture
+CLASSES, BLANK, TOP, BOTTOM, BUDGETS, GATES = range(6)  # what is drawn per picture; gates of layer i are GATES + i
 
 
 @dataclass(frozen=True)

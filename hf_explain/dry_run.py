@@ -45,8 +45,12 @@ class Estimate:
                 f"classifier passes: {self.passes_per_step:,.0f} pictures per step, {self.passes:,.0f} in total",
                 f"time: {self.seconds_per_step:.2f} s per step, {self.seconds_per_evaluation:.1f} s per evaluation, "
                 f"about {self.hours:.2g} hours in total",
-                f"peak memory: {self.peak_memory / 2**30:.2f} GiB, with grids of {' and '.join(map(str, self.grids))} "
-                "cells a side; other grids may take more",
+                f"peak memory: {self.peak_memory / 2**30:.2f} GiB"
+                + (
+                    f", with grids of {' and '.join(map(str, self.grids))} cells a side; other grids may take more"
+                    if self.grids
+                    else ""
+                ),
             ]
         )
 
@@ -57,7 +61,7 @@ def dry_run(explainer, dataset, config: TrainingConfig, eval_dataset=None) -> Es
     head, trained = copy.deepcopy(explainer.head.state_dict()), explainer.config.trained_steps
     steps, processes = min(2, config.max_steps), Processes()
     quiet = replace(config, logging_steps=1, report_to=("none",), resume_from_checkpoint=None, push_to_hub=False)
-    if config.ranking_objective().coarse < 1:
+    if getattr(config.objective_for(explainer), "coarse", 1.0) < 1:
         quiet = replace(quiet, coarse=0.0)  # single pixels, the larger and dearer part of the run
     cuda = processes.device.type == "cuda"
     if cuda:
@@ -95,7 +99,7 @@ def dry_run(explainer, dataset, config: TrainingConfig, eval_dataset=None) -> Es
             if cuda
             else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         ),
-        grids=tuple(int(line["train/grid"]) for line in lines),
+        grids=tuple(int(line["train/grid"]) for line in lines if "train/grid" in line),
     )
 
 

@@ -6,8 +6,7 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from .batches import load, share
-from .faithfulness import measure
-from .modeling.perturbation import ExplainerError, read_reference
+from .modeling.perturbation import ExplainerError
 from .processes import Processes
 from .training_config import TrainingConfig
 
@@ -24,42 +23,22 @@ def check_held_out(dataset) -> None:
 
 @torch.no_grad()
 def evaluate(explainer, dataset, config: TrainingConfig, processes: Processes) -> dict[str, float]:
-    """Mean deletion and insertion of the predictions' maps, over all references and per one.
-
-    "score" is deletion + 1 - insertion, so less is better.
-    """
+    """What the explainer's objective says of held-out pictures; less "score" is better."""
     explainer.eval()
+    objective = config.objective_for(explainer)
     size = batch_size = config.per_device_eval_batch_size
     mine = [*share(len(dataset), processes.rank, processes.world)]
     batches = [mine[at : at + size] for at in range(0, len(mine), size)]
-    areas: list[tuple] = []  # per picture, per reference: deletion, insertion
+    found: list[tuple[float, ...]] = []  # of each picture
     for pixel_values in load(dataset, batches, config.num_workers):
         while True:
             try:
-                areas += measure_batch(explainer, pixel_values.to(processes.device), config, batch_size)
+                found += objective.judge(explainer, pixel_values.to(processes.device), config, batch_size)
                 break
             except Exception as error:
                 if batch_size == 1 or not is_out_of_memory(error):
                     raise
             batch_size //= 2
             clear_device_cache(garbage_collection=True)
-    means = torch.tensor(processes.gather_lists(areas), dtype=torch.float64).mean(0)  # (references, 2)
-    scores = {"deletion": float(means[:, 0].mean()), "insertion": float(means[:, 1].mean())}
-    scores["score"] = scores["deletion"] + 1 - scores["insertion"]
-    for reference, (deletion, insertion) in zip(config.eval_references, means.tolist(), strict=True):
-        scores |= {f"{reference}/deletion": deletion, f"{reference}/insertion": insertion}
-    return scores
-
-
-def measure_batch(explainer, pixel_values: torch.Tensor, config: TrainingConfig, batch_size: int) -> list[tuple]:
-    outputs = [explainer(part) for part in pixel_values.split(batch_size)]
-    attributions, targets = (torch.cat([output[key] for output in outputs]) for key in ("attributions", "targets"))
-    reports = [
-        measure(
-            explainer.classifier, pixel_values, attributions, targets, batch_size=batch_size,
-            reference=read_reference(reference), budgets=config.eval_budgets,
-        )
-        for reference in config.eval_references
-    ]  # fmt: skip
-    pairs = [list(zip(report.deletion.tolist(), report.insertion.tolist(), strict=True)) for report in reports]
-    return list(zip(*pairs, strict=True))
+    means = torch.tensor(processes.gather_lists(found), dtype=torch.float64).mean(0)
+    return objective.summarize(means.tolist(), config)

@@ -48,10 +48,19 @@ def read_log(path: str) -> list[dict]:
 class Reporter:
     """The steps and evaluations of a run, told to whoever listens; only in the first process."""
 
-    def __init__(self, config, processes: Processes, output_dir: str | None, first_step: int, progress_bar: bool):
+    def __init__(
+        self,
+        config,
+        processes: Processes,
+        output_dir: str | None,
+        first_step: int,
+        progress_bar: bool,
+        keys=("deletion", "insertion"),
+    ):
         self.config, self.accelerator = config, processes.accelerator
         self.log = Log(output_dir if processes.is_main else None, first_step)
         self.shown: dict[str, str] = {}
+        self.keys = keys
         silent = None if progress_bar and processes.is_main else True  # None: unless this is no terminal
         self.bar = logging.tqdm(total=config.max_steps, initial=first_step, desc="training", disable=silent)
         self.since = time.perf_counter(), first_step
@@ -63,7 +72,7 @@ class Reporter:
         return self
 
     def step(self, step: int, row: dict[str, float]) -> None:
-        self.show({key: f"{row[key]:.3f}" for key in ("deletion", "insertion")} | {"kappa": f"{row['kappa']:.1f}"})
+        self.show({key: f"{row[key]:.{1 if key == 'kappa' else 3}f}" for key in self.keys})
         self.bar.update(1)
         if step % self.config.logging_steps == 0 or step == self.config.max_steps:
             now, (before, first) = time.perf_counter(), self.since
@@ -72,7 +81,7 @@ class Reporter:
             self.tell(step, {f"train/{key}": value for key, value in row.items()} | seconds)
 
     def evaluation(self, step: int, scores: dict[str, float]) -> None:
-        self.show({"eval": f"{scores['deletion']:.3f}/{scores['insertion']:.3f}"})
+        self.show({"eval": "/".join(f"{value:.3f}" for value in list(scores.values())[:2])})
         self.tell(step, {f"eval/{key}": value for key, value in scores.items()})
         self.since = time.perf_counter(), step
 

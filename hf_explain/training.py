@@ -20,7 +20,6 @@ from .batches import Rows, Stream
 from .draws import Draws
 from .evaluation import check_held_out, evaluate, is_out_of_memory
 from .modeling.perturbation import ExplainerError
-from .objectives import ranking_loss
 from .processes import Processes, StopSignal
 from .publishing import check_push, push
 from .reporting import Reporter
@@ -73,15 +72,17 @@ def train(
     explainer.to(processes.device)
     run = Run(explainer, dataset, config, output_dir, processes, eval_dataset)
     state, batches, signal = run.state, open_batches(dataset, run), 0
-    report = Reporter(config, processes, output_dir, state.step, progress_bar)
+    report = Reporter(config, processes, output_dir, state.step, progress_bar, run.objective.shown)
     with classifier_for_training(explainer, config), StopSignal() as stop, report:
         while state.step < config.max_steps and state.step != stop_after and not signal:
             pixel_values = next(batches)  # (B, 3, H, W): this process' share of the global batch
             row, signal = gradients(run, pixel_values, batches, stop)
             for group in run.optimizer.param_groups:
-                group["lr"] = row["learning_rate"] = config.learning_rate_at(state.step)
+                row["learning_rate"] = config.learning_rate_at(state.step)
+                group["lr"] = row["learning_rate"] * group.get("scale", 1.0)
             row["gradient_norm"] = float(torch.nn.utils.clip_grad_norm_(run.parameters, config.max_grad_norm))
             run.optimizer.step()
+            run.objective.after_step(explainer, row)
             state.step += 1
             report.step(state.step, row)
             last = state.step == config.max_steps
@@ -128,18 +129,22 @@ def gradients(run: Run, pixel_values: torch.Tensor, batches, stop: StopSignal) -
             raise not_finite(run, batches, CAUSES[cause], *map(int, places[cause]))
     processes.sum_gradients(run.parameters)
     signal = int(max(everyone.pop("signal")))
-    means = ("loss", "deletion", "insertion")  # each process' part of them
+    means = ("loss", *run.objective.means)  # each process' part of them
     return {key: (sum if key in means else max)(values) for key, values in everyone.items()}, signal
 
 
 CAUSES = ("", "pixel_values", "loss", "gradient")
-KEYS = ("loss", "deletion", "insertion", "kappa", "column_error", "grid", "tau")
+
+
+def loss_of(explainer, pixel_values, draws: Draws, progress: float, objective, autocast):
+    return objective.loss(explainer, pixel_values, draws, progress, autocast)
 
 
 def accumulate(run: Run, pixel_values: torch.Tensor) -> dict[str, float]:
     """Adds up this process' part of the gradient, `micro_batch` pictures at a time; returns its part of the log."""
     config, step = run.config, run.state.step
-    row = dict.fromkeys((*KEYS, "out_of_memory", "cause", "first", "last"), 0.0)
+    objective = run.objective
+    row = dict.fromkeys(("loss", *objective.logged, "out_of_memory", "cause", "first", "last"), 0.0)
     device, count = run.processes.device, len(pixel_values)
     first, everywhere = run.processes.rank * count, run.processes.world * count
     autocast = torch.bfloat16 if config.mixed_precision == "bf16" else None
@@ -149,7 +154,7 @@ def accumulate(run: Run, pixel_values: torch.Tensor) -> dict[str, float]:
         for at in range(0, count, run.state.micro_batch):
             pictures = pixel_values[at : at + run.state.micro_batch].to(device, non_blocking=True)
             draws, weight = Draws(config.seed, step, first + at), len(pictures) / everywhere
-            loss, log = ranking_loss(run.explainer, pictures, draws, step / config.max_steps, run.objective, autocast)
+            loss, log = loss_of(run.explainer, pictures, draws, step / config.max_steps, objective, autocast)
             if not torch.isfinite(loss):
                 good = torch.isfinite(pictures).flatten(1).all(1)
                 here, last = first + at, first + at + len(pictures) - 1
@@ -159,9 +164,8 @@ def accumulate(run: Run, pixel_values: torch.Tensor) -> dict[str, float]:
                 return row | {"cause": cause, "first": here, "last": last}
             (weight * loss).backward()
             for key, value in (log | {"loss": float(loss.detach())}).items():
-                row[key] = (
-                    row[key] + weight * value if key in ("loss", "deletion", "insertion") else max(row[key], value)
-                )
+                mean = key in ("loss", *objective.means)
+                row[key] = row[key] + weight * value if mean else max(row[key], value)
     except Exception as error:
         if not is_out_of_memory(error):
             raise

@@ -6,9 +6,16 @@ import math
 from dataclasses import dataclass, fields
 
 from .modeling.perturbation import ExplainerError, read_reference
-from .objectives import RankingObjective, find_objective
+from .objectives import LTX_OBJECTIVES, OBJECTIVES, DiffMaskObjective, Objective, RankingObjective, find_objective
+from .objectives.ltx import find_ltx
 
-OVERRIDES = ("operator", "grids", "coarse", "budgets", "sampled", "references", "tau", "noise")
+OF_METHOD = {
+    "ranking": ("operator", "grids", "coarse", "budgets", "sampled", "references", "tau", "noise"),
+    "ltx": ("mask_weight", "counterfactual"),
+    "diffmask": ("divergence",),
+}
+SETTINGS = tuple(name for names in OF_METHOD.values() for name in names)
+OVERRIDES = OF_METHOD["ranking"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,8 @@ class TrainingConfig:
         gradient_checkpointing: of the classifier: less memory, about a third more time.
         torch_compile: compiles the classifier.
         torch_compile_backend: of torch.compile.
-        objective: preset of the objective, default or aha-release; the next eight change single values of it.
+        objective: preset of the objective, default, or aha-release of ranking, or ltx-release of ltx; the next ones
+            change single values of it, the first eight of ranking's.
         operator: sinkhorn, topk or coarse_to_fine.
         grids: fewest and most cells per side; the second may be "pixels".
         coarse: share of the run with these grids, all of it if they are given; the rest of it ranks single pixels.
@@ -38,6 +46,9 @@ class TrainingConfig:
         references: what removed pixels become; one is drawn per step.
         tau: first and last temperature.
         noise: scale of the Gumbel noise.
+        mask_weight: of ltx, what the mean of the mask costs beside the cross-entropy.
+        counterfactual: of ltx, weight of what the mask hides no longer being classified so.
+        divergence: of diffmask, how far the classifier's output may move on average.
         eval_steps: held-out deletion and insertion are measured every so many steps, and after the last one.
         eval_references: under each of these.
         eval_budgets: points of these curves.
@@ -79,6 +90,9 @@ class TrainingConfig:
     references: tuple[str, ...] | None = None
     tau: tuple[float, ...] | None = None
     noise: float | None = None
+    mask_weight: float | None = None
+    counterfactual: float | None = None
+    divergence: float | None = None
     # evaluation and logging
     eval_steps: int = 100
     eval_references: tuple[str, ...] = ("mean", "blur")
@@ -127,7 +141,26 @@ class TrainingConfig:
         for name in ("references", "eval_references"):
             for one in getattr(self, name) or ():
                 read_reference(one)
-        self.ranking_objective()
+        if self.objective not in (*OBJECTIVES, *LTX_OBJECTIVES):
+            known = ", ".join(dict.fromkeys([*OBJECTIVES, *LTX_OBJECTIVES]))
+            raise ExplainerError(f"unknown objective {self.objective!r}; choose from {known}.")
+        if self.objective in OBJECTIVES:
+            self.ranking_objective()
+
+    def objective_for(self, explainer) -> Objective:
+        """What this kind of explainer is trained for, with the single values changed."""
+        kind = explainer.config.model_type.removeprefix("hf_explainer_")
+        wrong = [name for name in SETTINGS if getattr(self, name) is not None and name not in OF_METHOD[kind]]
+        if wrong:
+            raise ExplainerError(f"{wrong[0]}={getattr(self, wrong[0])} is no setting of {kind}; leave it out.")
+        given = {name: getattr(self, name) for name in OF_METHOD[kind] if getattr(self, name) is not None}
+        if kind == "ranking":
+            return self.ranking_objective()
+        if kind == "ltx":
+            return find_ltx(self.objective, **given)
+        if self.objective != "default":
+            raise ExplainerError(f"{kind} has no objective {self.objective!r}; leave it out.")
+        return DiffMaskObjective(**given)
 
     def ranking_objective(self) -> RankingObjective:
         """The preset with the single values changed."""

@@ -34,10 +34,11 @@ class Run:
         eval_dataset=None,
     ):  # fmt: skip
         self.explainer, self.config, self.output_dir, self.processes = explainer, config, output_dir, processes
-        self.objective = config.ranking_objective()
+        self.objective = config.objective_for(explainer)
         self.settings = decisive_settings(explainer, dataset, config, processes)
-        self.parameters = list(explainer.head.parameters())
-        self.optimizer = torch.optim.AdamW(self.parameters, config.learning_rate, weight_decay=config.weight_decay)
+        groups = self.objective.groups(explainer)
+        self.parameters = [parameter for group in groups for parameter in group["params"]]
+        self.optimizer = torch.optim.AdamW(groups, config.learning_rate, weight_decay=config.weight_decay)
         self.best_head: dict[str, torch.Tensor] | None = None
         batch = config.per_device_train_batch_size
         self.state = RunState(0, batch, batch, trained_before=explainer.config.trained_steps)
@@ -126,7 +127,7 @@ def decisive_settings(explainer, dataset, config: TrainingConfig, processes: Pro
     """What decides about the weights, which a run that goes on must have in common with its checkpoint."""
     per_process = config.per_device_train_batch_size * config.gradient_accumulation_steps
     found = {name: getattr(config, name) for name in DECISIVE}
-    found |= {"global batch": per_process * processes.world, "objective": vars(config.ranking_objective())}
+    found |= {"global batch": per_process * processes.world, "objective": vars(config.objective_for(explainer))}
     for role in ("classifier", "backbone"):
         found[role] = getattr(explainer.config, f"{role}_fingerprint")
     if hasattr(dataset, "__len__"):

@@ -106,6 +106,41 @@ class RankingExplainerConfig(ExplainerConfig):
         super().__post_init__(**kwargs)
 
 
+class LtxExplainerConfig(ExplainerConfig):
+    """Config of `LtxExplainerForImageClassification`.
+
+    Args:
+        trunk_config: of the trainable copy of the classifier.
+    """
+
+    model_type = "hf_explainer_ltx"
+
+    trunk_config: dict | None = None
+
+
+class DiffMaskExplainerConfig(ExplainerConfig):
+    """Config of `DiffMaskExplainerForImageClassification`.
+
+    Args:
+        stem: path of the convolution whose map is gated.
+        stem_channels: its channels.
+        gate_scale, gate_start: the locations of the gates are within start +- scale at first; they begin open.
+        multiplier: of the constraint of each layer, before training.
+    """
+
+    model_type = "hf_explainer_diffmask"
+
+    class_conditional: bool = False
+    stem: str | None = None
+    stem_channels: int = 3
+    gate_scale: float = 15.0
+    gate_start: float = 8.0
+    multiplier: float = 20.0
+
+
+LTX_PRESETS: dict[str, dict] = {"small": {}, "ltx-release": {"class_conditional": False}}
+DIFFMASK_PRESETS: dict[str, dict] = {"small": {}}
+
 # About .1, 2 and 16 million parameters for ViT-B/16 with 1000 classes.
 RANKING_PRESETS = {
     "tiny": {"hidden_size": 24, "pixel_size": 4, "num_blocks": 1},
@@ -113,5 +148,5 @@ RANKING_PRESETS = {
     "base": {"hidden_size": 480, "pixel_size": 16, "num_blocks": 3},
 }
 
-ExplainerConfig.register_for_auto_class()
-RankingExplainerConfig.register_for_auto_class()
+for config_class in (ExplainerConfig, RankingExplainerConfig, LtxExplainerConfig, DiffMaskExplainerConfig):
+    config_class.register_for_auto_class()

@@ -69,6 +69,7 @@ class ExplainerForImageClassification(PreTrainedModel):
     # Requests for an attention implementation are meant for the classifier, but checked against this class first.
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
     presets: dict[str, dict] = {}
+    shared_options: tuple[str, ...] = ()  # of the config's values for all explainers, those this one lets choose
 
     def __init__(self, config: ExplainerConfig):
         super().__init__(config)
@@ -125,12 +126,23 @@ class ExplainerForImageClassification(PreTrainedModel):
             problem_type=getattr(classifier.config, "problem_type", None),
             pixel_space=space.to_dict() if space else None,
             image_size=list(size),
-            feature_maps=[f.to_dict() for f in choose_features(features)],
+            feature_maps=[f.to_dict() for f in cls.choose(features)],
+            **cls.describe(classifier, size),
         )
         with torch.random.fork_rng(devices=[]):  # the head is initialized on the CPU
             torch.default_generator.manual_seed(seed)
             explainer = cls(config)
         return explainer.join(classifier, backbone).to(classifier.device).eval()
+
+    @classmethod
+    def choose(cls, features: list[FeatureMap]) -> list[FeatureMap]:
+        """The hidden states that are read."""
+        return choose_features(features)
+
+    @classmethod
+    def describe(cls, classifier: Classifier, size: tuple[int, int]) -> dict:
+        """What else the config has to know of the classifier."""
+        return {}
 
     @classmethod
     def head_options(cls, preset: str, options: dict) -> dict:
@@ -139,7 +151,7 @@ class ExplainerForImageClassification(PreTrainedModel):
             known = ", ".join(cls.presets) or "none: call it on RankingExplainerForImageClassification"
             raise ExplainerError(f"{cls.__name__} has no preset {preset!r}; choose from {known}.")
         shared = {field.name for field in dataclasses.fields(ExplainerConfig)}
-        own = {field.name for field in dataclasses.fields(cls.config_class)} - shared
+        own = {field.name for field in dataclasses.fields(cls.config_class)} - (shared - set(cls.shared_options))
         if unknown := set(options) - own:
             raise ExplainerError(
                 f"unknown option {', '.join(sorted(unknown))} of {cls.__name__}; its head has {', '.join(sorted(own))}."

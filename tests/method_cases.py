@@ -1,6 +1,8 @@
-"""Which method is defined for which tiny classifier, and settings that make the slow ones quick."""
+"""Which method is defined for which tiny classifier, settings that make slow ones quick, and what none may change."""
 
 from functools import partial
+
+import torch
 
 from hf_explain import METHODS
 
@@ -32,3 +34,25 @@ def defined(family):
 def quick(name):
     """The method with settings that take few forwards."""
     return partial(METHODS[name], **QUICK.get(name, {}))
+
+
+def state_of(model):
+    return {
+        "values": {k: v.clone() for k, v in model.state_dict().items()},
+        "flags": [(p.requires_grad, p.grad) for p in model.parameters()],
+        "modes": [m.training for m in model.modules()],
+        "hooks": [
+            (list(m._forward_hooks), list(m._forward_pre_hooks), list(m._backward_hooks)) for m in model.modules()
+        ],
+        "classes": [type(m) for m in model.modules()],
+        "windows": [(m.window_size, m.shift_size) for m in model.modules() if hasattr(m, "shift_size")],
+        "attention": model.config._attn_implementation,
+        "dtype": model.dtype,
+    }
+
+
+def assert_unchanged(model, before):
+    after = state_of(model)
+    values, others = before.pop("values"), after.pop("values")
+    assert all(torch.equal(values[k], others[k]) for k in values) and len(values) == len(others)
+    assert before == after

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from families import build, pictures, processor
-from method_cases import OF_ONE_LENGTH, SAME_FOR_ALL_CLASSES, defined, is_defined, quick
+from method_cases import OF_ONE_LENGTH, SAME_FOR_ALL_CLASSES, assert_unchanged, defined, is_defined, quick, state_of
 from torch import nn
 
 from hf_explain import METHODS, Classifier, ExplainerError
@@ -254,28 +254,6 @@ def test_rise_in_plain_loops():
 
 
 # ---- all of them ----
-
-
-def state_of(model):
-    return {
-        "values": {k: v.clone() for k, v in model.state_dict().items()},
-        "flags": [(p.requires_grad, p.grad) for p in model.parameters()],
-        "modes": [m.training for m in model.modules()],
-        "hooks": [
-            (list(m._forward_hooks), list(m._forward_pre_hooks), list(m._backward_hooks)) for m in model.modules()
-        ],
-        "classes": [type(m) for m in model.modules()],
-        "windows": [(m.window_size, m.shift_size) for m in model.modules() if hasattr(m, "shift_size")],
-        "attention": model.config._attn_implementation,
-        "dtype": model.dtype,
-    }
-
-
-def assert_unchanged(model, before):
-    after = state_of(model)
-    values, others = before.pop("values"), after.pop("values")
-    assert all(torch.equal(values[k], others[k]) for k in values) and len(values) == len(others)
-    assert before == after
 
 
 CASES = [(name, family) for family in ("vit", "swin", "resnet") for name in defined(family)]

@@ -92,7 +92,7 @@ def test_torchrun(trained, classifier, tmp_path):
 
 
 def test_a_stopped_training_says_how_to_go_on(trained, classifier, tmp_path, monkeypatch, capsys):
-    original = training_module.ranking_loss
+    original = training_module.loss_of
 
     def interrupted(explainer, pixel_values, draws, *arguments):
         if draws.step == 2:
@@ -100,7 +100,7 @@ def test_a_stopped_training_says_how_to_go_on(trained, classifier, tmp_path, mon
         return original(explainer, pixel_values, draws, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_module, "ranking_loss", interrupted)
+        patch.setattr(training_module, "loss_of", interrupted)
         assert train(classifier, "--output_dir", tmp_path) == 143
     said = capsys.readouterr().err
     assert "stopped by SIGTERM after step 3 of 4" in said and "--resume_from_checkpoint last" in said
@@ -180,7 +180,7 @@ def test_push_to_hub(tmp_path):
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        ("--method ltx", "unknown method 'ltx'; choose from ranking."),
+        ("--method magic", "unknown method 'magic'; choose from ranking, ltx, diffmask."),
         ("--explainer x", "give --classifier for a new explainer, or --explainer to train one further; one of them."),
         ("", "--output_dir is missing; give a folder for the explainer, or --dry_run."),
         ("--output_dir x --preset huge", "no preset 'huge'; choose from tiny, small, base."),

@@ -20,15 +20,31 @@ from hf_explain.auto import EXPLAINERS
 from hf_explain.draws import Draws
 from hf_explain.modeling.slopes import slopes
 from hf_explain.objectives import find_objective, ranking_loss
+from hf_explain.training_config import TrainingConfig
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FAMILIES = ("vit", "swin", "convnext", "dinov2", "deit", "resnet")
+Ltx, DiffMask = hf_explain.LtxExplainerForImageClassification, hf_explain.DiffMaskExplainerForImageClassification
 every = pytest.mark.parametrize("cls", EXPLAINERS, ids=lambda c: c.__name__)
 everywhere = pytest.mark.parametrize("family", FAMILIES)
 
 
 def make(cls, family="swin", **kwargs):
-    return cls.from_classifier(build(family), processor(64), preset="tiny", **kwargs)
+    """Untrained, but with maps that differ from pixel to pixel and from class to class."""
+    options = {"gate_start": 0.0} if cls is DiffMask else {}
+    explainer = cls.from_classifier(build(family), processor(64), preset=smallest(cls), **options, **kwargs)
+    if cls is Ltx:  # whose classes are alike at first
+        torch.nn.init.normal_(explainer.head.classes.weight, generator=torch.Generator().manual_seed(3))
+    return explainer
+
+
+def smallest(cls):
+    return "tiny" if "tiny" in cls.presets else "small"
+
+
+def asked(cls, targets):
+    """`targets`, or none where only the prediction is explained."""
+    return None if cls is DiffMask else targets
 
 
 @every
@@ -56,7 +72,10 @@ def test_the_file_holds_the_head_only(cls, tmp_path):
     explainer.save_pretrained(tmp_path)
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         saved = set(file.keys())
-    assert saved == {name for name, _ in explainer.named_parameters() if not name.startswith("classifier.")}
+    own = {name for name in explainer.state_dict() if not name.startswith("classifier.")}
+    assert len(saved) == len(own)
+    trunk = "head.trunk."  # transformers writes some families' weights under older names
+    assert {n for n in saved if not n.startswith(trunk)} == {n for n in own if not n.startswith(trunk)}
 
 
 @every
@@ -76,7 +95,11 @@ def test_initialization(cls):
         *(m.head.named_parameters() for m in (one, same, other)), strict=True
     ):  # fmt: skip
         assert torch.equal(a, b) and torch.isfinite(a).all(), name
-        if name.endswith("bias"):
+        if "trunk." in name or name.endswith((".length", ".start")):  # the classifier's weights; constants
+            assert torch.equal(a, c), name
+        elif name.endswith("classes.weight") and cls is Ltx:
+            continue
+        elif name.endswith("bias"):
             assert (a == 0).all(), name
         elif "norm" in name:
             assert (a == 1).all(), name
@@ -87,7 +110,20 @@ def test_initialization(cls):
     assert torch.equal(state, torch.get_rng_state())  # only the seed counts, and nobody else's randomness moves
 
 
-@every
+@everywhere
+def test_what_explains_the_prediction_only_says_so(family):
+    explainer, x = make(DiffMask, family), pictures(2)
+    with torch.no_grad():
+        output = explainer(x)
+        assert torch.allclose(output.logits, explainer.classifier(x), atol=1e-5)
+        assert output.attributions.shape == (2, 64, 64) and all(m.std() > 0 for m in output.attributions)
+        assert torch.equal(explainer(x, targets=output.targets).attributions, output.attributions)
+        for other in ((output.targets + 1) % 5, [[0, 1], [2, 3]]):
+            with pytest.raises(ExplainerError, match=r"explains the prediction only .*; leave targets out"):
+                explainer(x, targets=other)
+
+
+@pytest.mark.parametrize("cls", [c for c in EXPLAINERS if c is not DiffMask], ids=lambda c: c.__name__)
 @everywhere
 def test_output_types_and_targets(cls, family):
     explainer, x = make(cls, family), pictures(2)
@@ -136,10 +172,10 @@ def test_dtype(cls, dtype, tmp_path):
 @every
 def test_dtype_of_the_classifier_alone(cls, tmp_path):
     """A bf16 classifier is fingerprinted and loaded again as bf16; the head stays float32."""
-    explainer = cls.from_classifier(build("swin").to(torch.bfloat16), processor(64), preset="tiny")
+    explainer = cls.from_classifier(build("swin").to(torch.bfloat16), processor(64), preset=smallest(cls))
     explainer.save_pretrained(tmp_path)
     again = ExplainerForImageClassification.from_pretrained(tmp_path)
-    assert again.classifier.dtype == torch.bfloat16 and again.head.class_maps.classes.weight.dtype == torch.float32
+    assert again.classifier.dtype == torch.bfloat16 and {p.dtype for p in again.head.parameters()} == {torch.float32}
     with torch.no_grad():
         assert torch.equal(again(pictures()).attributions, explainer(pictures()).attributions)
 
@@ -155,7 +191,7 @@ def test_device_map(cls, device_map, tmp_path):
         assert torch.equal(again(pictures()).attributions, explainer(pictures()).attributions)
 
 
-@every
+@pytest.mark.parametrize("cls", [c for c in EXPLAINERS if c is not Ltx], ids=lambda c: c.__name__)
 @pytest.mark.parametrize("family", ["vit", "swin", "dinov2", "pvt_v2"])
 def test_gradient_checkpointing_of_the_classifier(cls, family):
     """The same gradients, from layers that really run twice, still in eval mode."""
@@ -164,7 +200,7 @@ def test_gradient_checkpointing_of_the_classifier(cls, family):
     def gradient():
         explainer.zero_grad()
         pixels = x.clone().requires_grad_(True)
-        explainer(pixels, targets=0).attributions.square().sum().backward()
+        explainer(pixels, targets=asked(cls, 0)).attributions.square().sum().backward()
         return pixels.grad, {n: p.grad for n, p in explainer.named_parameters() if p.grad is not None}
 
     plain, weights = gradient()
@@ -207,8 +243,11 @@ def test_attn_implementation(cls, tmp_path):
 def test_sizes(cls, family, size):
     explainer = make(cls, family)
     with torch.no_grad():
-        output = explainer(pictures(2, size), targets=[[0, 1], [2, 3]])
-    assert output.attributions.shape == (2, 2, *size) and torch.isfinite(output.attributions).all()
+        output = explainer(pictures(2, size), targets=asked(cls, [[0, 1], [2, 3]]))
+    assert (
+        output.attributions.shape == ((2, *size) if cls is DiffMask else (2, 2, *size))
+        and torch.isfinite(output.attributions).all()
+    )
 
 
 @every
@@ -217,13 +256,22 @@ def test_only_the_head_trains(cls):
     assert explainer.head.training and not any(m.training for m in explainer.classifier.modules())
     before = {k: v.clone() for k, v in explainer.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in explainer.parameters() if p.requires_grad], lr=0.1)
-    explainer(pictures(), targets=[[0, 1], [2, 3]]).attributions.square().mean().backward()
-    missing = [n for n, p in explainer.head.named_parameters() if p.grad is None or not p.grad.any()]
-    assert not missing  # every parameter of the head is used
+    if cls in (Ltx, DiffMask):
+        objective = TrainingConfig(counterfactual=1.0 if cls is Ltx else None).objective_for(explainer)
+        for step in range(24):  # of diffmask, layers are drawn
+            objective.loss(explainer, pictures(), Draws(0, step))[0].backward()
+    else:
+        explainer(pictures(), targets=[[0, 1], [2, 3]]).attributions.square().mean().backward()
+    trains = [(n, p) for n, p in explainer.head.named_parameters() if p.requires_grad]
+    unused = [n for n, p in trains if p.grad is None or not p.grad.any()]
+    assert unused == [n for n, _ in trains if n.startswith("trunk.vit.layernorm")]  # after the last hidden state
+    trains = [(n, p) for n, p in trains if n not in unused]
     optimizer.step()
     after = explainer.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before if k.startswith("classifier."))
-    assert all(not torch.equal(before[k], after[k]) for k in before if k.startswith("head.") and "weight" in k)
+    moved = [f"head.{n}" for n, _ in trains if "weight" in n]
+    assert all(not torch.equal(before[k], after[k]) for k in moved) and moved
+    assert all(torch.equal(before[k], after[k]) for k in before if k.removeprefix("head.") not in dict(trains))
     assert all(p.grad is None and not p.requires_grad for p in explainer.classifier.parameters())
 
 
@@ -232,7 +280,7 @@ def test_only_the_head_trains(cls):
 def test_gradients_with_respect_to_pixels(cls, family):
     explainer = make(cls, family)
     x = pictures().requires_grad_(True)
-    output = explainer(x, targets=0)
+    output = explainer(x, targets=asked(cls, 0))
     (gradient,) = torch.autograd.grad(output.attributions.square().sum() + output.logits[:, 0].sum(), x)
     assert gradient.shape == x.shape and (gradient.flatten(1).abs().sum(1) > 0).all()
     assert not explainer(pictures()).logits.requires_grad  # and no graph of the classifier where nobody needs it
@@ -244,8 +292,8 @@ def test_deepcopy(cls):
     twin = copy.deepcopy(explainer)
     with torch.no_grad():
         assert torch.equal(twin(pictures()).attributions, explainer(pictures()).attributions)
-        twin.head.class_maps.classes.weight.zero_()
-        assert explainer.head.class_maps.classes.weight.any()
+        next(twin.head.parameters()).zero_()
+        assert next(explainer.head.parameters()).any()
 
 
 @every
@@ -253,10 +301,12 @@ def test_deepcopy(cls):
 def test_torch_compile(cls, family):
     explainer, x = make(cls, family), pictures()
     with torch.no_grad():
-        expected = explainer(x, targets=torch.tensor([1, 2]))  # also installs transformers' capture hooks
+        targets = asked(cls, torch.tensor([1, 2]))
+        expected = explainer(x, targets=targets)  # also installs transformers' capture hooks
         torch._dynamo.reset()
-        compiled = torch.compile(explainer, backend="aot_eager", fullgraph=family != "swin")
-        output = compiled(x, targets=torch.tensor([1, 2]))
+        whole = family != "swin" and cls is not DiffMask  # which reads the stem by a hook
+        compiled = torch.compile(explainer, backend="aot_eager", fullgraph=whole)
+        output = compiled(x, targets=targets)
     assert torch.allclose(output.attributions, expected.attributions, atol=1e-5)
 
 

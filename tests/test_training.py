@@ -21,7 +21,6 @@ from transformers.utils import logging
 
 from hf_explain import ExplainerError, ExplainerForImageClassification, RankingExplainerForImageClassification
 from hf_explain import checkpoints as checkpoints_module
-from hf_explain import evaluation as evaluation_module
 from hf_explain import processes as processes_module
 from hf_explain import training as training_module
 from hf_explain import training_run as training_run_module
@@ -29,6 +28,7 @@ from hf_explain.batches import Order, Stream
 from hf_explain.checkpoints import checkpoints
 from hf_explain.dry_run import dry_run
 from hf_explain.evaluation import evaluate
+from hf_explain.objectives import base as base_module
 from hf_explain.processes import Processes
 from hf_explain.reporting import read_log
 from hf_explain.training import TrainingConfig, train
@@ -146,27 +146,27 @@ def two(rank, folder):
     found = {"whole": run(**half)}
     found["resumed"] = run(folder / "killed", resume_from_checkpoint="last", **half)
     found["one at a time"] = run(per_device_train_batch_size=1, gradient_accumulation_steps=2)
-    original = training_module.ranking_loss
+    original = training_module.loss_of
     if rank == 1:
-        training_module.ranking_loss = too_large(original, 1)
+        training_module.loss_of = too_large(original, 1)
     found["out of memory"] = run(**half)
-    training_module.ranking_loss = original
+    training_module.loss_of = original
     if rank == 1:
-        training_module.ranking_loss = at_step(3, lambda: os.kill(os.getpid(), signal.SIGTERM), original)
+        training_module.loss_of = at_step(3, lambda: os.kill(os.getpid(), signal.SIGTERM), original)
     found["stopped"] = run(folder / "stopped", **half)
-    training_module.ranking_loss = original
+    training_module.loss_of = original
     found["went on"] = run(folder / "stopped", resume_from_checkpoint="last", **half)
     different = make()  # as if the processes had begun with other weights
     with torch.no_grad():
         next(different.head.parameters()).add_(rank)
     found["other beginnings"] = run(explainer=different, **half)
     if rank == 1:
-        training_module.ranking_loss = at_step(1, None, original)
+        training_module.loss_of = at_step(1, None, original)
     try:
         run(**half)
     except ExplainerError as error:
         found["not finite"] = str(error)
-    training_module.ranking_loss = original
+    training_module.loss_of = original
     costs = replace(CONFIG, references=("black",), max_steps=2, per_device_eval_batch_size=2, **half)
     found["cost"] = dry_run(make(), ROWS, costs, HELD_OUT).passes
     torch.save(found, folder / f"found-{rank}.pt")
@@ -258,7 +258,7 @@ def test_accumulation_changes_rounding_only(whole):
 
 def test_running_out_of_memory(monkeypatch, whole):
     smaller, _ = run(per_device_train_batch_size=2, gradient_accumulation_steps=2)
-    monkeypatch.setattr(training_module, "ranking_loss", too_large(training_module.ranking_loss, 3))
+    monkeypatch.setattr(training_module, "loss_of", too_large(training_module.loss_of, 3))
     halved, result = run()
     assert equal(halved, smaller) and not equal(halved, whole[0])
     torch.testing.assert_close(losses(result), losses(whole[1]), atol=1e-4, rtol=0)
@@ -267,13 +267,13 @@ def test_running_out_of_memory(monkeypatch, whole):
 def test_a_resumed_run_keeps_the_smaller_micro_batch(monkeypatch, tmp_path):
     smaller, _ = run(per_device_train_batch_size=2, gradient_accumulation_steps=2)
     with monkeypatch.context() as patch:
-        patch.setattr(training_module, "ranking_loss", too_large(training_module.ranking_loss, 3))
+        patch.setattr(training_module, "loss_of", too_large(training_module.loss_of, 3))
         run(tmp_path, stop_after=3)
     assert equal(run(tmp_path, resume_from_checkpoint="last")[0], smaller)
 
 
 def test_one_picture_is_too_much(monkeypatch):
-    monkeypatch.setattr(training_module, "ranking_loss", too_large(training_module.ranking_loss, 0))
+    monkeypatch.setattr(training_module, "loss_of", too_large(training_module.loss_of, 0))
     with pytest.raises(ExplainerError, match="memory ran out with one picture per forward; take gradient_checkpoint"):
         run()
 
@@ -282,7 +282,7 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch):
     def broken(*arguments):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(training_module, "ranking_loss", broken)
+    monkeypatch.setattr(training_module, "loss_of", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         run()
 
@@ -290,7 +290,7 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch):
 def test_memory_that_runs_out_in_evaluation(monkeypatch):
     explainer, processes = make().to("cpu"), Processes()
     expected = evaluate(explainer, HELD_OUT, CONFIG, processes)
-    original, sizes = evaluation_module.measure, []
+    original, sizes = base_module.measure, []
 
     def limited(*arguments, batch_size, **keywords):
         sizes.append(batch_size)
@@ -298,7 +298,7 @@ def test_memory_that_runs_out_in_evaluation(monkeypatch):
             raise torch.OutOfMemoryError("injected")
         return original(*arguments, batch_size=batch_size, **keywords)
 
-    monkeypatch.setattr(evaluation_module, "measure", limited)
+    monkeypatch.setattr(base_module, "measure", limited)
     assert evaluate(explainer, HELD_OUT, CONFIG, processes) == pytest.approx(expected, abs=1e-5)
     assert sizes == [32, 16, 8, 8]  # the last two are the two references
 
@@ -597,8 +597,8 @@ def test_another_head_is_refused(stopped):
 def test_a_signal_finishes_the_step_and_saves(number, monkeypatch, tmp_path, whole):
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        disturbed = at_step(2, lambda: os.kill(os.getpid(), number), training_module.ranking_loss)
-        patch.setattr(training_module, "ranking_loss", disturbed)
+        disturbed = at_step(2, lambda: os.kill(os.getpid(), number), training_module.loss_of)
+        patch.setattr(training_module, "loss_of", disturbed)
         _, result = run(tmp_path)
     assert (result.step, result.stopped_by) == (3, number) and result.checkpoint.endswith("checkpoint-3")
     assert signal.getsignal(number) is before
@@ -643,7 +643,7 @@ def test_a_second_interrupt_does_not_wait(monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(training_module, "ranking_loss", at_step(1, twice, training_module.ranking_loss))
+    monkeypatch.setattr(training_module, "loss_of", at_step(1, twice, training_module.loss_of))
     with pytest.raises(KeyboardInterrupt):
         run()
 
@@ -653,7 +653,7 @@ def test_a_second_interrupt_does_not_wait(monkeypatch):
 
 def test_a_loss_that_is_not_finite_ends_the_run(monkeypatch, tmp_path, whole):
     with monkeypatch.context() as patch:
-        patch.setattr(training_module, "ranking_loss", at_step(3, None, training_module.ranking_loss))
+        patch.setattr(training_module, "loss_of", at_step(3, None, training_module.loss_of))
         with pytest.raises(ExplainerError, match=r"step 3: the loss of pictures 0 to 3 .*checkpoint-2; lower learning"):
             run(tmp_path)
     assert [Path(c).name for c in checkpoints(tmp_path)] == ["checkpoint-2"]
@@ -661,13 +661,13 @@ def test_a_loss_that_is_not_finite_ends_the_run(monkeypatch, tmp_path, whole):
 
 
 def test_a_gradient_that_is_not_finite_ends_the_run(monkeypatch):
-    original = training_module.ranking_loss
+    original = training_module.loss_of
 
     def steep(explainer, *arguments):
         loss, log = original(explainer, *arguments)
         return loss + (0 * next(explainer.head.parameters())).sqrt().sum(), log  # slope: 0 times infinity
 
-    monkeypatch.setattr(training_module, "ranking_loss", steep)
+    monkeypatch.setattr(training_module, "loss_of", steep)
     explainer = make()
     before = head(explainer)
     with pytest.raises(ExplainerError, match=r"step 0: the gradient of pictures 0 to 3 .* there is no checkpoint yet"):
@@ -689,13 +689,13 @@ def test_a_picture_that_is_not_finite_is_named():
 
 
 def test_bf16_is_for_the_classifier_only(monkeypatch):
-    seen, original = [], training_module.ranking_loss
+    seen, original = [], training_module.loss_of
 
     def watched(explainer, *arguments):
         seen.append(arguments[-1])
         return original(explainer, *arguments)
 
-    monkeypatch.setattr(training_module, "ranking_loss", watched)
+    monkeypatch.setattr(training_module, "loss_of", watched)
     trained, result = run(mixed_precision="bf16", max_steps=2, held_out=None)
     assert seen == [torch.bfloat16] * 2 and {p.dtype for p in trained.values()} == {torch.float32}
     assert torch.isfinite(losses(result)).all()

@@ -10,12 +10,24 @@ import sys
 from dataclasses import fields
 from typing import Any, get_type_hints
 
+from ..modeling.modeling_diffmask import DiffMaskExplainerForImageClassification
 from ..modeling.modeling_explainer import ExplainerForImageClassification
+from ..modeling.modeling_ltx import LtxExplainerForImageClassification
 from ..modeling.modeling_ranking import RankingExplainerForImageClassification
 from ..modeling.perturbation import ExplainerError
 from ..training_config import TrainingConfig
 
-METHODS = {"ranking": RankingExplainerForImageClassification}
+METHODS = {
+    "ranking": RankingExplainerForImageClassification,
+    "ltx": LtxExplainerForImageClassification,
+    "diffmask": DiffMaskExplainerForImageClassification,
+}
+# Where a method's published schedule is another than the general one: LTX's never leaves its warmup.
+USUAL: dict[str, dict[str, Any]] = {
+    "ranking": {},
+    "ltx": {"learning_rate": 2e-4, "warmup_ratio": 1.0},
+    "diffmask": {"learning_rate": 2e-5},
+}
 EVALUATION_SEED = 1  # of the scenes to judge by; those to train on have seed 0
 
 
@@ -50,7 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     settings = parser.add_argument_group("settings of the training")
     helps, types = documented(), get_type_hints(TrainingConfig)
     for field in fields(TrainingConfig):
-        settings.add_argument(f"--{field.name}", **flag(types[field.name], field.default, helps[field.name]))
+        options = flag(types[field.name], field.default, helps[field.name])
+        others = [f"{values[field.name]:g} with {name}" for name, values in USUAL.items() if field.name in values]
+        if others:  # None says that it was not given
+            options |= {"default": None, "help": f"{options['help'][:-1]}; {', '.join(others)})"}
+        settings.add_argument(f"--{field.name}", **options)
 
 
 def flag(kind, default, help_: str) -> dict:
@@ -79,10 +95,13 @@ def documented(settings: type = TrainingConfig) -> dict[str, str]:
 def run(arguments: argparse.Namespace) -> int:
     from ..processes import leave, print_once
 
-    given = {field.name: getattr(arguments, field.name) for field in fields(TrainingConfig)}
-    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
-    config = TrainingConfig(**values)
     check(arguments)
+    given = {field.name: getattr(arguments, field.name) for field in fields(TrainingConfig)}
+    usual = {field.name: field.default for field in fields(TrainingConfig)} | USUAL[arguments.method]
+    values: dict[str, Any] = {
+        key: usual[key] if v is None else tuple(v) if isinstance(v, list) else v for key, v in given.items()
+    }
+    config = TrainingConfig(**values)
     explainer = make_explainer(arguments, config)
     dataset, eval_dataset = open_data(arguments, config, explainer)
     if arguments.dry_run:
@@ -101,7 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return leave(128 + result.stopped_by)
-    score = "" if result.best_score is None else f", held-out deletion + 1 - insertion {result.best_score:.3f}"
+    judged = config.objective_for(explainer).score
+    score = "" if result.best_score is None else f", held-out {judged} {result.best_score:.3f}"
     print_once(f"{arguments.output_dir} holds the explainer of step {result.best_step}{score}")
     return leave(0)
 
@@ -140,8 +160,8 @@ def make_explainer(arguments: argparse.Namespace, config: TrainingConfig):
         if arguments.explainer:
             return ExplainerForImageClassification.from_pretrained(name)
         return METHODS[arguments.method].from_classifier(
-            name, backbone=arguments.backbone, preset=arguments.preset, seed=config.seed, hybrid=arguments.hybrid,
-            **loading,
+            name, backbone=arguments.backbone, preset=arguments.preset, seed=config.seed,
+            **({"hybrid": True} if arguments.hybrid else {}), **loading,
         )  # fmt: skip
     except OSError as error:
         raise OSError(f"{name} could not be loaded: {error}") from error

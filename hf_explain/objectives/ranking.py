@@ -9,17 +9,19 @@ from __future__ import annotations
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 
-from .draws import BOTTOM, TOP, Draws, draw_blank, draw_budgets, draw_classes, draw_grid, draw_reference
-from .modeling.perturbation import ExplainerError, blend, blur_with
-from .modeling.ranking import draw_gumbel, gumbel_sinkhorn, soft_topk
+from ..draws import BOTTOM, TOP, Draws, draw_blank, draw_budgets, draw_classes, draw_grid, draw_reference
+from ..modeling.perturbation import ExplainerError, blend, blur_with
+from ..modeling.ranking import draw_gumbel, gumbel_sinkhorn, soft_topk
+from .base import Objective
 
 
 @dataclass(frozen=True)
-class RankingObjective:
+class RankingObjective(Objective):
     """How `ranking_loss` perturbs and scores.
 
     Args:
@@ -41,6 +43,10 @@ class RankingObjective:
         insertion: weight of 1 - insertion AUC beside the deletion AUC.
         peak: weight of the penalty on values above their neighborhood's mean.
     """
+
+    logged: ClassVar[tuple[str, ...]] = ("deletion", "insertion", "kappa", "column_error", "grid", "tau")
+    means: ClassVar[tuple[str, ...]] = ("deletion", "insertion")
+    shown: ClassVar[tuple[str, ...]] = ("deletion", "insertion", "kappa")
 
     operator: str = "coarse_to_fine"
     grids: tuple[int, int | None] = (7, 28)
@@ -76,6 +82,9 @@ class RankingObjective:
             raise ExplainerError(
                 f"budgets={self.budgets}; a curve needs at least 3 points, its two ends are constants."
             )
+
+    def loss(self, explainer, pixel_values, draws, progress: float = 0.0, autocast=None):
+        return ranking_loss(explainer, pixel_values, draws, progress, self, autocast)
 
 
 OPERATORS = ("coarse_to_fine", "sinkhorn", "topk")
