@@ -66,16 +66,20 @@ def infidelity(
     read = find_score(score)
     maps = attributions.to(case.pixel_values.device).double()[:, None].expand_as(case.pixel_values)
     found = []
-    for at in torch.arange(len(case)).split(max(1, batch_size // count)):
-        classes = case.targets[at.to(case.targets.device)]
+    for at in torch.arange(len(case)).split(batch_size):
+        at = at.to(case.targets.device)
+        pictures, classes = case.pixel_values[at], case.targets[at]
+        clean = read(classifier, case.logits[at], classes).double()
 
-        def forward(pixels, classes=classes):
+        def forward(pixels, pictures=pictures, classes=classes, clean=clean):
+            if pixels.shape == pictures.shape and torch.equal(pixels, pictures):  # which captum asks for every time
+                return clean
             each = classes.repeat_interleave(len(pixels) // len(classes))
             return read(classifier, classifier(pixels), each).double()
 
         found.append(
             by_captum(
-                forward, deal(perturb, len(at)), case.pixel_values[at], maps[at], n_perturb_samples=count,
+                forward, deal(perturb, len(at)), pictures, maps[at], n_perturb_samples=count,
                 max_examples_per_batch=min(batch_size, len(at) * count), normalize=normalize,
             )
         )  # fmt: skip

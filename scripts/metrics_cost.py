@@ -18,6 +18,7 @@ from hf_explain import Classifier
 from hf_explain.faithfulness import measure
 from hf_explain.modeling.perturbation import PixelSpace
 from hf_explain.road import road
+from hf_explain.robustness import infidelity
 
 TINY = {"hidden_size": 192, "num_hidden_layers": 12, "num_attention_heads": 3, "intermediate_size": 768}  # ViT-Ti/16
 PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
@@ -58,7 +59,8 @@ def metrics(arguments):
     peers = {name: version(name) for name in ("torchcam", "xplique", "quantus", "captum", "grad-cam")}
     yield {"peers": peers, "pictures": len(case.x), "steps": case.steps, "size": 224, "model": "ViT-Ti/16"}
     for name, make in (
-        ("deletion and insertion", curves), ("deletion", deletions), ("pixel flipping", flipping), ("road", roads),
+        ("deletion and insertion", curves), ("deletion", deletions), ("pixel flipping", flipping),
+        ("infidelity", infidelities), ("road", roads),
     ):  # fmt: skip
         yield compare(name, make(case), arguments, case.device)
 
@@ -238,6 +240,36 @@ def flipping(case):
             return {"deletion": round(float(torch.trapezoid(scores, dim=1).mean()), 6)}
 
         calls["quantus"] = call
+    return calls
+
+
+def infidelities(case):
+    draws, deviation = 10, 0.1
+
+    def ours():
+        found = infidelity(
+            case.classifier, case.x, case.maps, case.y, draws=draws, deviation=deviation, batch_size=case.batch_size
+        )
+        return {"infidelity": round(float(found.mean()), 3)}
+
+    calls = {"ours": ours, "bare forwards": partial(forwards, case, len(case.x) * (1 + draws))}
+    if version("captum"):
+        theirs = import_module("captum.metrics").infidelity
+        noise = deviation * torch.randn(draws, *case.x.shape[1:], generator=torch.Generator().manual_seed(0))
+
+        def perturb(pixels):  # captum hands over every picture `draws` times
+            drawn = noise.to(pixels).repeat(len(pixels) // draws, 1, 1, 1)
+            return drawn, pixels - drawn
+
+        def call():
+            with torch.no_grad():
+                found = theirs(
+                    case.model, perturb, case.x, case.maps[:, None].expand_as(case.x), target=case.y,
+                    n_perturb_samples=draws,
+                )  # fmt: skip
+            return {"infidelity": round(float(found.mean()), 3)}
+
+        calls["captum"] = call
     return calls
 
 
