@@ -115,7 +115,7 @@ def wait(children):
     return [process.exitcode for process in children]
 
 
-def killed_while_writing(rank, folder, step, changes):
+def killed_while_writing(rank, folder, step, changes, train_in=None):
     """Trains until the process is killed with the checkpoint of `step` half-written."""
     write = checkpoints_module.write_json
 
@@ -125,7 +125,7 @@ def killed_while_writing(rank, folder, step, changes):
         write(path, values)
 
     checkpoints_module.write_json = kill
-    run(folder, **changes)
+    (train_in or run)(folder, **changes)
 
 
 def test_a_killed_run_goes_on_to_the_bit(tmp_path, whole):

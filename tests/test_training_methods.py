@@ -3,12 +3,27 @@
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from families import build, pictures, processor
-from test_training import CONFIG, HELD_OUT, ROWS, SIZE, at_step, equal, head, losses, start, timeless, too_large, wait
+from test_training import (
+    CONFIG,
+    HELD_OUT,
+    ROWS,
+    SIZE,
+    at_step,
+    equal,
+    head,
+    killed_while_writing,
+    losses,
+    start,
+    timeless,
+    too_large,
+    wait,
+)
 
 from hf_explain import (
     DiffMaskExplainerForImageClassification,
@@ -16,7 +31,6 @@ from hf_explain import (
     ExplainerForImageClassification,
     LtxExplainerForImageClassification,
 )
-from hf_explain import checkpoints as checkpoints_module
 from hf_explain import training as training_module
 from hf_explain.checkpoints import checkpoints
 from hf_explain.dry_run import dry_run
@@ -62,21 +76,9 @@ def test_only_what_learns_moves(method, whole):
     assert len(scores) == 3 and whole[method][1].best_score == min(scores)
 
 
-def killed_while_writing(rank, method, folder, step, changes):
-    write = checkpoints_module.write_json
-
-    def kill(path, values):
-        if values.get("step") == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        write(path, values)
-
-    checkpoints_module.write_json = kill
-    run(method, folder, **changes)
-
-
 @each
 def test_a_killed_run_goes_on_to_the_bit(method, tmp_path, whole):
-    assert wait(start(1, killed_while_writing, method, tmp_path, 4, {})) == [-signal.SIGKILL]
+    assert wait(start(1, killed_while_writing, tmp_path, 4, {}, partial(run, method))) == [-signal.SIGKILL]
     assert [Path(c).name for c in checkpoints(tmp_path)] == ["checkpoint-2"]
     resumed, result = run(method, tmp_path, resume_from_checkpoint="last")
     assert result.step == 6 and result.log[0]["step"] == 3
@@ -120,7 +122,8 @@ def two(rank, method, folder):
 @each
 def test_two_processes(method, tmp_path, whole):
     """Killed and gone on with to the bit; the same curve as one process with all of the batch."""
-    victims = start(2, killed_while_writing, method, tmp_path / "killed", 4, {"per_device_train_batch_size": 2})
+    half = {"per_device_train_batch_size": 2}
+    victims = start(2, killed_while_writing, tmp_path / "killed", 4, half, partial(run, method))
     victims[0].join(120)
     assert victims[0].exitcode == -signal.SIGKILL
     victims[1].kill()

@@ -12,7 +12,7 @@ from transformers.utils import logging
 
 from ..modeling.classifier import Classifier
 from ..modeling.perturbation import ExplainerError, PixelSpace
-from ..modeling.targets import read_targets
+from .batching import batches
 from .soft_backward import Rules, SoftBackward
 
 logger = logging.get_logger(__name__)
@@ -97,15 +97,9 @@ def pullback(
     space, once = need_space(classifier), Once(classifier, rules)
     options = {"steps": steps, "length": length, "samples": samples, "noise": noise}
     found = []
-    with torch.inference_mode(False):
-        pixels = pixel_values.detach().clone().to(classifier.device, classifier.dtype)
-        with torch.no_grad():
-            targets = read_targets(targets, torch.cat([classifier(x) for x in pixels.split(batch_size)])).clone()
-        if targets.ndim != 1:
-            raise ExplainerError(f"targets of shape {tuple(targets.shape)}; a method explains one class per image.")
-        for x, t in zip(pixels.split(batch_size), targets.split(batch_size), strict=True):
-            random = torch.Generator().manual_seed(seed)
-            found.append(VARIANTS[variant](once, signed_colors(space, x), t, random=random, **options))
+    for x, t in batches(classifier, pixel_values, targets, batch_size):
+        random = torch.Generator().manual_seed(seed)
+        found.append(VARIANTS[variant](once, signed_colors(space, x), t, random=random, **options))
     once.tell()
     return torch.cat(found).float()
 
