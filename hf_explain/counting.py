@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
+from .comparison import to_pixels
 from .modeling.classifier import Classifier
 from .modeling.modeling_diffmask import DiffMaskExplainerForImageClassification
 from .modeling.perturbation import ExplainerError
@@ -78,7 +79,9 @@ def run(settings: Counting, say=print) -> dict:
     say("Training a classifier that counts red patches ...")
     classifier = make_classifier(settings, images, labels)
     with torch.no_grad():
-        found = torch.cat([classifier(x).argmax(-1) for x in to_pixels(classifier, held).split(256)])
+        found = torch.cat(
+            [classifier(x).argmax(-1) for x in to_pixels(classifier, held).to(classifier.device).split(256)]
+        )
     accuracy = float((found.cpu() == torch.as_tensor(truth)).float().mean())
     say(f"It counts {100 * accuracy:.1f} % of {len(held)} new pictures rightly.")
     say("Training gates that keep as few patches as they can ...")
@@ -90,7 +93,7 @@ def run(settings: Counting, say=print) -> dict:
     train(explainer, [{"pixel_values": x} for x in to_pixels(classifier, images)], config)
     explainer.eval().save_pretrained(output / "explainer", include_classifier=True)
     some = (truth > 0) & (found.cpu().numpy() == truth)  # where there is something to keep, and it was counted rightly
-    votes = explainer.votes(to_pixels(classifier, held[some]))
+    votes = explainer.votes(to_pixels(classifier, held[some]).to(classifier.device))
     kept = votes.kept.cpu()
     results = {
         "settings": asdict(settings) | {"output_dir": output.name},
@@ -148,9 +151,3 @@ def make_classifier(settings: Counting, images: np.ndarray, labels: np.ndarray) 
     model.save_pretrained(folder)
     classifier.image_processor.save_pretrained(folder)
     return Classifier.from_pretrained(folder)
-
-
-def to_pixels(classifier: Classifier, images: np.ndarray) -> torch.Tensor:
-    rgb = torch.as_tensor(images).permute(0, 3, 1, 2).float() / 255
-    assert classifier.pixel_space is not None  # it was made with its processor
-    return classifier.pixel_space.from_rgb(rgb).to(classifier.device)
