@@ -112,11 +112,18 @@ class Grids:
 
 
 def make_grids(
-    pixel_values: torch.Tensor, classes, count: int, n: int = 2, kind: str = "gridpg", seed: int = 0
+    pixel_values: torch.Tensor,
+    classes,
+    count: int,
+    n: int = 2,
+    kind: str = "gridpg",
+    seed: int = 0,
+    fewer: bool = False,
 ) -> Grids:
     """`count` grids of pictures (N, 3, H, W) with their predicted classes (N,), each picture used once.
 
     The classes of a grid are all different; of "difull" and "dipart" the last cell repeats the class of the first.
+    Where the pictures are not enough, that is an error, or with `fewer` there are fewer grids.
 
     >>> grids = make_grids(torch.rand(12, 3, 8, 8), torch.arange(12) % 6, count=2)
     >>> grids.pictures().shape, len(grids.targets)
@@ -136,6 +143,8 @@ def make_grids(
     drawn: list[list[int]] = []
     for _ in range(count):
         chosen = draw_classes(left, n * n, kind in REPEATED, random)
+        if chosen is None and fewer and drawn:
+            break
         if chosen is None:
             or_fewer = f", or count={len(drawn)}" if drawn else " of more classes"
             raise ExplainerError(
@@ -143,7 +152,7 @@ def make_grids(
                 f"picture used once, but {count} were asked for; give more pictures{or_fewer}."
             )
         drawn.append([left[c].pop() for c in chosen])
-    rows = torch.tensor(drawn, dtype=torch.long).view(count, n * n)
+    rows = torch.tensor(drawn, dtype=torch.long).view(len(drawn), n * n)
     return Grids(pixel_values, rows, classes[rows], n, kind)
 
 

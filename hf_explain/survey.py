@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from .comparison import order_at_random, predict
 from .faithfulness import measure
 from .localization import average_precision, pointing_game
-from .methods.calling import attribute
+from .methods.calling import attribute, counted
 from .modeling.perturbation import ExplainerError
 from .protocols import read_protocol
 
@@ -41,6 +41,7 @@ class Settings:
         protocols: presets with what was changed of them.
         block: pictures per part.
         explained: "predicted" or "label": the class whose maps are measured.
+        grids: of DiFull.
         dtype: the classifier's forwards were autocast to it.
         seed: of random methods.
     """
@@ -54,6 +55,8 @@ class Settings:
     explained: str = "predicted"
     dtype: str | None = None
     seed: int = 0
+    grids: int = 0
+    columns: int = 2  # of the parts, counted up when they change
 
 
 class Survey:
@@ -62,13 +65,15 @@ class Survey:
     Args:
         rows: {"pixel_values", "label", "mask"}, as `judged.Judged`.
         methods: name -> function (classifier, pixel_values, targets) -> maps.
-        protocols: name -> (preset, changes), as `measure` takes them.
+        models: whose forwards are counted, besides the classifier's own.
     """
 
-    def __init__(self, folder, classifier, rows, methods: Mapping[str, Callable], settings: Settings, batch_size=32):
+    def __init__(
+        self, folder, classifier, rows, methods: Mapping[str, Callable], settings: Settings, batch_size=32, models=()
+    ):
         self.folder, self.classifier, self.rows, self.methods = Path(folder), classifier, rows, dict(methods)
         self.settings, self.batch_size = settings, batch_size
-        self.parts = self.folder / PARTS
+        self.models, self.parts = (classifier.model, *models), self.folder / PARTS
 
     def open(self) -> None:
         """Writes down the settings, or refuses those of another survey."""
@@ -113,13 +118,15 @@ class Survey:
             raise ExplainerError(
                 "the true classes are wanted but unknown; give --label_column, or another preset and --explained."
             )
-        maps, ms, constant = {}, {}, {}
+        maps, ms, forwards, constant = {}, {}, {}, {}
         for name in names:
             began = time.perf_counter()
-            made = attribute(
-                self.methods[name], self.classifier, x, targets, batch_size=self.batch_size, seed=settings.seed + first
-            )
-            ms[name] = 1000 * (time.perf_counter() - began) / len(x)
+            with counted(*self.models) as seen:
+                made = attribute(
+                    self.methods[name], self.classifier, x, targets, batch_size=self.batch_size,
+                    seed=settings.seed + first,
+                )  # fmt: skip
+            ms[name], forwards[name] = 1000 * (time.perf_counter() - began) / len(x), sum(seen) / len(x)
             bad = (~made.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()
             if bad:
                 raise ExplainerError(f"the {name} map of picture {first + bad[0]} holds NaN or infinite values.")
@@ -133,6 +140,7 @@ class Survey:
                 "label": np.array([-1 if label is None else label for label in labels]),
                 "constant": constant[name].numpy(),
                 "ms": np.full(len(x), ms[name]),
+                "forwards": np.full(len(x), forwards[name]),
             }
             for name in names
         }

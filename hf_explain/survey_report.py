@@ -14,9 +14,11 @@ from .intervals import interval, paired
 from .plots import draw_curves
 from .protocols import Protocol, is_suite, read_protocol
 from .survey import Found, Settings, mean_curves, write_whole
+from .survey_grids import read_grids
 from .tables import Cell, Column, Table, as_text
 
-ALONE = {"average_precision": "average precision", "pointing_game": "pointing game"}
+ALONE = {"average_precision": "average precision", "pointing_game": "pointing game", "difull": "DiFull"}
+COST = {"ms": ("ms per picture", 1), "forwards": ("forwards per picture", 0)}  # name, digits
 RANDOM = "random"
 
 
@@ -41,16 +43,20 @@ def summarize(folder, found: Found, settings: Settings) -> dict:
             "pictures": len(columns["index"]),
             "constant_maps": int(columns["constant"].sum()),
             "ms": float(np.median(columns["ms"])),
+            "forwards": float(np.median(columns["forwards"])),
             "values": {c: value for c, value in values.items() if value is not None},
             "curves": curves,
         }
-    first = methods[0]
+    first, compared = methods[0], list(results["methods"][methods[0]]["values"])
     for other in methods[1:]:
-        for column in results["methods"][first]["values"]:
+        for column in compared:
             ours, theirs = found[first][column], found[other][column]
             both = np.isfinite(ours) & np.isfinite(theirs)
             difference = paired(ours[both], theirs[both])
             results["differences"].append({"method": first, "against": other, "value": column, **difference})
+    for name, scores in read_grids(folder, methods).items():
+        empty = int(scores["empty"].sum())
+        results["methods"][name]["values"]["difull"] = {**interval(scores["score"]), "empty": empty}
     true = found[first]["label"]
     if (true >= 0).all():
         results["accuracy"] = float((true == found[first]["predicted"]).mean())
@@ -79,8 +85,8 @@ def make_tables(results: dict, settings: Settings) -> list[Table]:
         keys = [f"{key}/{curve.name}" for curve in protocol.curves]
         made.append(Table(said(key, protocol), columns, rows(results, keys, columns)))
     keys = [key for key in ALONE if any(key in m["values"] for m in results["methods"].values())]
-    columns = [*(Column(ALONE[key], "higher") for key in keys), Column("ms per picture", "lower")]
-    made.append(Table("Place and time", columns, rows(results, [*keys, "ms"], columns)))
+    columns = [*(Column(ALONE[key], "higher") for key in keys), *(Column(name, "lower") for name, _ in COST.values())]
+    made.append(Table("Place and time", columns, rows(results, [*keys, *COST], columns)))
     return made
 
 
@@ -101,27 +107,30 @@ def rows(results: dict, keys: list[str], columns: list[Column]) -> list[tuple[st
     for name, method in methods.items():
         cells = []
         for key, column in zip(keys, columns, strict=True):
-            digits = 1 if key == "ms" else 3
-
-            def mean(which, key=key):
-                return methods[which]["ms"] if key == "ms" else methods[which]["values"][key]["mean"]
-
-            if key != "ms" and key not in method["values"]:
+            digits = COST[key][1] if key in COST else 3
+            own = mean(method, key)
+            if own is None:
                 cells.append(Cell())
                 continue
-            first = (min if column.better == "lower" else max)(round(mean(m), digits) for m in rivals) if rivals else 0
-            best = len(rivals) > 1 and name in rivals and round(mean(name), digits) == first
-            value = None if key == "ms" else method["values"][key]
+            known = [round(m, digits) for m in (mean(methods[rival], key) for rival in rivals) if m is not None]
+            first = (min if column.better == "lower" else max)(known, default=0)
+            best = len(known) > 1 and name in rivals and round(own, digits) == first
+            value = None if key in COST else method["values"][key]
             ends = f"{value['low']:.{digits}f}–{value['high']:.{digits}f}" if value else ""
-            cells.append(Cell(f"{mean(name):.{digits}f}", ends, best))
+            cells.append(Cell(f"{own:.{digits}f}", ends, best))
         lines.append((name.replace("_", " "), name == RANDOM, cells))
     return lines
+
+
+def mean(method: dict, key: str) -> float | None:
+    return method.get(key) if key in COST else method["values"].get(key, {}).get("mean")
 
 
 def as_terminal(results: dict, settings: Settings) -> str:
     texts = [as_text(table) for table in make_tables(results, settings)]
     constant = {name: m["constant_maps"] for name, m in results["methods"].items() if m["constant_maps"]}
     notes = [f"{settings.pictures} pictures of {settings.dataset['name']}; 95 % intervals over the pictures."]
+    notes += [f"{name}: left out. {reason}" for name, reason in results.get("refused", {}).items()]
     for name, count in constant.items():
         notes.append(f"{count} maps of {name} are constant and rank nothing; their order was drawn at random.")
     return "\n\n".join([*texts, "\n".join(notes)])

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -18,11 +19,12 @@ from families import save_classifier
 from huggingface_hub import ModelCard
 
 import hf_explain
-from hf_explain import METHODS, Classifier, ExplainerError, cli, survey
+from hf_explain import METHODS, Classifier, ExplainerError, cli, survey, survey_grids
 from hf_explain.card_results import write_card
 from hf_explain.commands import evaluate as command
 from hf_explain.comparison import order_at_random
 from hf_explain.faithfulness import measure
+from hf_explain.grids import Confident
 from hf_explain.judged import open_judged
 from hf_explain.localization import average_precision
 from hf_explain.scenes import CLASSES, draw_scenes
@@ -196,6 +198,46 @@ def test_learned_and_refined_maps(explainer, tmp_path, capsys):
     card = ModelCard.load(explainer / "README.md")
     assert sum(one.metric_type == "deletion" for one in card.data.eval_results) == 1
     assert card.text.count("## Faithfulness") == 1
+
+
+def test_all_methods_leave_out_what_is_not_defined(classifier, tmp_path, monkeypatch, capsys):
+    """With what each costs, and DiFull where it has a meaning."""
+    classes = lambda _, x, **options: Confident(torch.arange(len(x)), torch.arange(len(x)) % 4, 0.9, {})  # noqa: E731
+    monkeypatch.setattr(survey_grids, "confident_pictures", classes)  # an untrained classifier knows two only
+    for name, fewer in (("rise", {"masks": 20}), ("lime", {"samples": 9}), ("kernel_shap", {"samples": 9})):
+        monkeypatch.setitem(METHODS, name, partial(METHODS[name], **fewer))
+    few = ["--dataset_size", "8", "--block", "8", "--budgets", "3", "--grids", "1", "--output_dir", tmp_path]
+    again = ["evaluate", "--classifier", classifier, "--dataset", "scenes", "--methods", "all", *map(str, few)]
+    assert cli.main(again) == 0
+    results, printed = json.loads((tmp_path / "results.json").read_text()), capsys.readouterr().out
+    found = results["methods"]
+    of_others = {"attention_rollout", "transformer_attribution"}  # the classifier is a ResNet
+    assert set(results["refused"]) == of_others and set(found) == set(METHODS) - of_others
+    assert "attention_rollout: left out. " in printed
+    forwards = {name: method["forwards"] for name, method in found.items()}
+    assert forwards["rise"] == 20 and forwards["lime"] == forwards["kernel_shap"] == 9 and forwards["random"] == 0
+    assert forwards["gradient"] == forwards["semantic_pullback"] == 1 and forwards["smoothgrad"] == 25
+    local = {name: m["values"]["difull"]["mean"] for name, m in found.items() if "difull" in m["values"]}
+    assert local["input_x_gradient"] == local["semantic_pullback"] == 1 and abs(local["random"] - 0.25) < 0.02
+    assert "score_cam" not in local
+    part = next((tmp_path / "grids").glob("rise.parquet"))
+    before = part.stat().st_mtime_ns
+    assert cli.main(again) == 0
+    assert part.stat().st_mtime_ns == before  # neither grids nor trials are repeated
+
+
+def test_a_tuned_explainer_beside_the_pretrained_one(classifier, explainer, tmp_path, capsys):
+    made = hf_explain.LtxExplainerForImageClassification.from_classifier(classifier)
+    made.save_pretrained(tmp_path / "ltx", include_classifier=True)
+    few = ["--dataset", "scenes", "--dataset_size", "2", "--budgets", "3", "--methods", "learned,tuned"]
+    assert (
+        cli.main(["evaluate", "--explainer", str(tmp_path / "ltx"), *few, "--output_dir", str(tmp_path / "out")]) == 0
+    )
+    found = json.loads((tmp_path / "out/results.json").read_text())["methods"]
+    assert found["learned"]["forwards"] == 2  # the classifier, for the class, and its copy
+    assert found["tuned"]["forwards"] > 50  # 25 steps through both
+    error = refused(capsys, "--explainer", explainer, *few, "--output_dir", tmp_path / "other")
+    assert "'tuned' is LTX's second stage" in error and "take 'refined'" in error
 
 
 def test_a_card_takes_no_numbers_of_other_weights(explainer, tmp_path):

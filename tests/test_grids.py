@@ -333,3 +333,13 @@ def test_learned_explainers_have_gridpg_and_a_variant_of_their_own():
     assert torch.allclose(maps[5], (whole - whole.mean()) / whole.std(), atol=1e-3)
     masks = cell_masks(grids.cells, grids.n, grids.size)
     assert 0 < average_precision(maps, masks).mean() < 1 and len(pointing_game(maps, masks)) == 8
+
+
+def test_fewer_grids_where_the_pictures_are_not_enough():
+    pictures, classes = torch.rand(13, 3, 8, 8), torch.arange(13) % 4
+    grids = make_grids(pictures, classes, 9, fewer=True)
+    assert len(grids) == 3 and len(grids.rows.flatten().unique()) == 12
+    with pytest.raises(ExplainerError, match="or count=3"):
+        make_grids(pictures, classes, 9)
+    with pytest.raises(ExplainerError, match="enough for 0"):
+        make_grids(pictures[:2], classes[:2], 9, fewer=True)

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import torch
 
-from ..methods import METHODS
 from ..modeling.classifier import Classifier
 from ..modeling.modeling_explainer import ExplainerForImageClassification
 from ..modeling.perturbation import RAW_REFERENCES, REFERENCES, ExplainerError, read_reference
 from ..protocols import PRESETS, is_suite, read_protocol
+from ..survey_methods import DEFAULT, REFINE_STEPS, TUNE_STEPS, find_method, find_refusals, read_names
 
-REFINE_STEPS = 8
-DEFAULT = "integrated_gradients,occlusion,gradient,random"
+REFUSED = "refused.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--methods",
         help="names with commas, the first one is compared with the others: learned, refined (learned, then "
-        f"{REFINE_STEPS} steps), {', '.join(METHODS)} (default: learned and {DEFAULT})",
+        f"{REFINE_STEPS} steps), tuned (of ltx: {TUNE_STEPS} steps on the picture), those of docs/methods.md, or "
+        f"all: of these those that are defined for the classifier (default: learned and {DEFAULT})",
     )
     what.add_argument("--explained", default="predicted", help="class of the maps: predicted or label")
     data = parser.add_argument_group("pictures")
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--preset", nargs="+", default=["aha"], help=f"one or more of {', '.join(PRESETS)} (default: aha)")
     how.add_argument("--reference", nargs="+", help="what removed pixels become, each in turn (default: the preset's)")
     how.add_argument("--budgets", type=int, help="points of the curves (default: the preset's)")
+    how.add_argument("--grids", type=int, default=0, help="also DiFull, on so many grids of 2 x 2 of the pictures")
     how.add_argument("--batch_size", type=int, default=32, help="pictures per forward (default: 32)")
     how.add_argument("--block", type=int, default=64, help="pictures per part of the results (default: 64)")
     how.add_argument("--dtype", help="bfloat16: the classifier's forwards are autocast to it; faster, a little off")
@@ -63,25 +64,56 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ..processes import Processes, leave
     from ..survey import Survey
+    from ..survey_grids import measure_grids
 
     check(arguments)
     processes = Processes()
     explainer, classifier = load(arguments, processes.device)
     rows = open_rows(arguments, classifier)
     settings = describe(arguments, classifier, explainer, rows)
-    methods = {name: find_method(name, explainer) for name in chosen(arguments)}
-    survey = Survey(arguments.output_dir, classifier, rows, methods, settings, arguments.batch_size)
+    methods = {name: find_method(name, explainer) for name in names(arguments)}
+    trunk = getattr(getattr(explainer, "head", None), "trunk", None)
+    survey = Survey(
+        arguments.output_dir, classifier, rows, methods, settings, arguments.batch_size, [trunk] if trunk else []
+    )
     if processes.is_main:
         survey.open()
+        refuse(arguments, survey)
     processes.wait()
+    refused = read_refused(arguments.output_dir)
+    for name in refused:
+        methods.pop(name, None)
+        survey.methods.pop(name, None)
     bar = lambda todo: logging.tqdm(  # noqa: E731
         todo, desc="evaluating", unit="block", disable=None if processes.is_main else True
     )
     survey.run(processes.rank, processes.world, bar)
+    if arguments.grids:
+        measure_grids(
+            arguments.output_dir, classifier, rows, methods, arguments.grids, pictures=len(rows),
+            batch_size=arguments.batch_size, rank=processes.rank, world=processes.world, progress=bar,
+        )  # fmt: skip
     processes.wait()
     if processes.is_main:
-        finish(arguments, explainer, list(methods), settings, rows)
+        finish(arguments, explainer, list(methods), settings, rows, refused)
     return leave(0)
+
+
+def names(arguments: argparse.Namespace) -> list[str]:
+    return read_names(arguments.methods, bool(arguments.explainer))
+
+
+def refuse(arguments: argparse.Namespace, survey) -> None:
+    """Of `all` methods those that are not defined for the classifier are left out; their reasons are written down."""
+    path = Path(arguments.output_dir) / REFUSED
+    if "all" in (arguments.methods or "").replace(" ", "").split(",") and not path.exists():
+        refused = find_refusals(survey.methods, survey.classifier, survey.rows[0]["pixel_values"][None])
+        path.write_text(json.dumps(refused, indent=1))
+
+
+def read_refused(folder: str) -> dict[str, str]:
+    path = Path(folder) / REFUSED
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -96,21 +128,10 @@ def check(arguments: argparse.Namespace) -> None:
         raise ExplainerError(f"--dtype {arguments.dtype}; give bfloat16 or float16, or leave it out for float32.")
     if arguments.write_model_card and not (arguments.explainer and Path(arguments.explainer).is_dir()):
         raise ExplainerError("--write_model_card writes into the folder of an explainer; give one with --explainer.")
-    known = [*(("learned", "refined") if arguments.explainer else ()), *METHODS]
-    for name in chosen(arguments):
-        if name in ("learned", "refined") and not arguments.explainer:
-            raise ExplainerError(f"method {name!r} needs --explainer.")
-        if name not in known:
-            raise ExplainerError(f"unknown method {name!r}; choose from {', '.join(known)}.")
+    if arguments.grids < 0:
+        raise ExplainerError(f"--grids {arguments.grids}; give how many, or 0 for none.")
+    names(arguments)
     protocols(arguments)
-
-
-def chosen(arguments: argparse.Namespace) -> list[str]:
-    names = arguments.methods or ("learned," if arguments.explainer else "") + DEFAULT
-    found = [name.strip() for name in names.split(",") if name.strip()]
-    if not found or len(set(found)) < len(found):
-        raise ExplainerError(f"--methods {names!r}; give names with commas, each once.")
-    return found
 
 
 def protocols(arguments: argparse.Namespace) -> dict[str, dict]:
@@ -163,26 +184,11 @@ def describe(arguments: argparse.Namespace, classifier, explainer, rows):
         explained=arguments.explained,
         dtype=arguments.dtype,
         seed=arguments.seed,
+        grids=arguments.grids,
     )
 
 
-def find_method(name: str, explainer):
-    if name not in ("learned", "refined"):
-        return METHODS[name]
-    from ..methods.calling import attribute_with
-    from ..refinement import refine
-
-    def learned(classifier, pixel_values, targets, *, batch_size=32):
-        return attribute_with(explainer, batch_size)(classifier, pixel_values, targets)
-
-    def refined(classifier, pixel_values, targets, *, batch_size=32):
-        maps = learned(classifier, pixel_values, targets, batch_size=batch_size)
-        return refine(classifier, pixel_values, maps, targets, batch_size=batch_size, steps=REFINE_STEPS)
-
-    return learned if name == "learned" else refined
-
-
-def finish(arguments: argparse.Namespace, explainer, methods: list[str], settings, rows) -> None:
+def finish(arguments: argparse.Namespace, explainer, methods: list[str], settings, rows, refused) -> None:
     """The table, and every file of the results."""
     from dataclasses import asdict
 
@@ -196,7 +202,7 @@ def finish(arguments: argparse.Namespace, explainer, methods: list[str], setting
     folder = Path(arguments.output_dir)
     found = read_columns(folder, methods)
     results = summarize(folder, found, settings)
-    results["settings"] = asdict(settings)
+    results |= {"settings": asdict(settings), "refused": refused}
     results["versions"] = {
         "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
     }  # fmt: skip
