@@ -12,11 +12,13 @@ from .methods import METHODS
 from .modeling import pipeline_image_attribution as travelling
 from .modeling.classifier import Classifier, as_classifier
 from .modeling.modeling_explainer import ExplainerForImageClassification
+from .modeling.modeling_ltx import LtxExplainerForImageClassification
 from .modeling.perturbation import ExplainerError
 from .modeling.reading import whole_number
 from .modeling.reference import name_of
 from .protocols import read_protocol
 from .refinement import refine
+from .tuning import tune
 
 OPTIONS = "method, refine_steps, measure, seed, " + travelling.OPTIONS
 REFINE_BATCH_SIZE = 32  # altered pictures of one picture, where no batch_size was given
@@ -147,7 +149,10 @@ class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
         place = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
         at = [pairs.index(pair) for pair in place]
         pictures = pixel_values[[row for row, _ in place]]
-        refined = refine(self.classifier, pictures, maps.flatten(0, 1)[at], targets.flatten()[at], **options)
+        if isinstance(self.model, LtxExplainerForImageClassification):  # by its own second stage
+            refined = tune(self.model, pictures, targets.flatten()[at], steps=options["steps"]).maps
+        else:
+            refined = refine(self.classifier, pictures, maps.flatten(0, 1)[at], targets.flatten()[at], **options)
         return refined[[place[pair] for pair in pairs]].view_as(maps)
 
     def _apply(self, method, pixel_values, targets, top_k, seed):

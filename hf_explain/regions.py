@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 
 from .faithfulness import measure
+from .methods.calling import attribute_with
 from .modeling.classifier import as_classifier
+from .modeling.modeling_diffmask import DiffMaskExplainerForImageClassification
+from .modeling.modeling_explainer import ExplainerForImageClassification
 from .modeling.perturbation import ExplainerError, rank_each
 from .protocols import PRESETS, Curve, read_protocol
+from .scoring import all_logits
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,8 @@ class Regions:
 
 
 def smallest_region(
-    classifier, pixel_values: torch.Tensor, attributions: torch.Tensor, targets=None, *,
-    reference: str | float = "mean", budgets: int = 41, image_processor=None, batch_size: int = 32, seed: int = 0,
+    classifier, pixel_values: torch.Tensor, attributions: torch.Tensor | None = None, targets=None, *,
+    reference: str | float | None = None, budgets: int = 41, image_processor=None, batch_size: int = 32, seed: int = 0,
 ) -> Regions:  # fmt: skip
     """How little of each picture (B, 3, H, W) is enough, everything else removed, taking pixels as its map ranks them.
 
@@ -41,26 +46,71 @@ def smallest_region(
     a picture may be recognized by chance with less.
 
     Args:
+        classifier: or an explainer, whose maps are taken if there are no attributions.
         targets: the predictions, if they are known already; another class is refused.
-        reference: what the removed pixels become.
+        reference: what the removed pixels become, by default "mean". Of the maps of a Vision DiffMask explainer it is
+            "placeholder": the cells of the classifier's stem that it says are not needed get what it has learned to
+            put there, so that the masks are its minimal subset.
     """
+    explainer = classifier if isinstance(classifier, ExplainerForImageClassification) else None
+    if attributions is None and explainer is None:
+        raise ExplainerError("attributions is missing; give maps (B, H, W), or an explainer in the classifier's place.")
+    placeholder = reference == "placeholder" or (attributions is None and reference is None)
+    if placeholder and isinstance(explainer, DiffMaskExplainerForImageClassification):
+        return minimal_subset(explainer, pixel_values, attributions, targets, budgets, batch_size, seed)
+    if explainer is not None:
+        classifier = explainer.require_classifier()
+        if attributions is None:
+            targets = all_logits(classifier, pixel_values, batch_size).argmax(-1).cpu()
+            attributions = attribute_with(explainer, batch_size)(classifier, pixel_values, targets)
+    assert attributions is not None
+    reference = "mean" if reference is None else reference
     classifier = as_classifier(classifier, image_processor)
     curves = (Curve("kept", "insertion", "indicator"),)
     aha = replace(PRESETS["aha"], name="smallest_region", curves=curves)
     protocol = read_protocol(aha, {"reference": reference, "budgets": budgets, "seed": seed})
     report = measure(classifier, pixel_values, attributions, targets, protocol, batch_size=batch_size)
-    kept = report.curves["kept"].bool()  # (B, budgets)
+    counts = torch.tensor(protocol.cuts(*attributions.shape[1:]))
+    return found(report.curves["kept"].bool(), counts, rank_each(attributions.cpu(), seed), report.targets,
+                 report.protocol)  # fmt: skip
+
+
+def found(kept: torch.Tensor, counts: torch.Tensor, ranks: torch.Tensor, targets, protocol: dict) -> Regions:
+    """What follows from whether `counts` of the first pixels (B, H, W) keep the prediction, (B, budgets)."""
     wrong = (~kept[:, -1]).nonzero().flatten().tolist()
     if wrong:
         raise ExplainerError(
-            f"picture {wrong[0]} is not predicted as class {int(report.targets[wrong[0]])}, so no region can keep that "
+            f"picture {wrong[0]} is not predicted as class {int(targets[wrong[0]])}, so no region can keep that "
             "prediction; leave targets out."
         )
     from_here_on = kept.flip(1).cumprod(1).flip(1)
-    first = from_here_on.argmax(1)
-    shares = first / (budgets - 1)
-    counts = torch.tensor(protocol.cuts(*attributions.shape[1:]))[first]
-    masks = rank_each(attributions.cpu(), seed) < counts[:, None, None]
-    levels = [i / (budgets - 1) for i in range(budgets)]
-    agreement = dict(zip(levels, kept.float().mean(0).tolist(), strict=True))
-    return Regions(shares, masks, agreement, report.targets, report.protocol)
+    first, last = from_here_on.argmax(1), len(counts) - 1
+    masks = ranks < counts[first][:, None, None]
+    agreement = dict(zip([i / last for i in range(last + 1)], kept.float().mean(0).tolist(), strict=True))
+    return Regions(first / last, masks, agreement, targets, protocol)
+
+
+@torch.no_grad()
+def minimal_subset(explainer, pixel_values, attributions, targets, budgets: int, batch_size: int, seed: int):
+    """The same on the cells of the stem, whose removed ones become the explainer's placeholder."""
+    if attributions is not None:
+        raise ExplainerError("reference='placeholder' goes with the explainer's own maps; leave attributions out.")
+    parts, own = pixel_values.to(explainer.device).split(batch_size), []
+    votes = [explainer.votes(part) for part in parts]
+    predicted = torch.cat([one.logits.argmax(-1) for one in votes])
+    targets = predicted if targets is None else torch.as_tensor(targets, device=predicted.device).expand_as(predicted)
+    ranks = torch.cat([rank_each(one.kept.cpu(), seed) for one in votes])  # (B, h, w)
+    cells = ranks[0].numel()
+    budgets = min(budgets, cells + 1)
+    counts = torch.tensor([round(cells * i / (budgets - 1)) for i in range(budgets)])
+    for count in counts:
+        gates = (ranks < count).float().to(explainer.device).split(batch_size)
+        logits = [explainer.classify_gated(*pair) for pair in zip(parts, gates, strict=True)]
+        own.append(torch.cat(logits).argmax(-1) == targets)
+    protocol = {
+        "name": "smallest_region", "reference": "placeholder", "budgets": budgets, "pixels": "cells of the stem",
+        "score": "indicator", "pictures": len(pixel_values),
+    }  # fmt: skip
+    regions = found(torch.stack(own, 1).cpu(), counts, ranks, targets.cpu(), protocol)
+    masks = F.interpolate(regions.masks[:, None].float(), size=tuple(pixel_values.shape[-2:]), mode="nearest")
+    return replace(regions, masks=masks[:, 0].bool())

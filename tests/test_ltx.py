@@ -2,11 +2,14 @@
 
 import math
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 import torch.nn.functional as F
 from families import build, pictures, processor
 from method_cases import assert_unchanged, state_of
+from transformers import pipeline
 
 from hf_explain import ExplainerError, ExplainerForImageClassification, LtxExplainerForImageClassification
 from hf_explain.draws import Draws
@@ -207,3 +210,17 @@ def test_wrong_tuning(options):
 def test_only_ltx_is_tuned(explainer):
     with pytest.raises(ExplainerError, match="RankingExplainerForImageClassification is not tuned per picture"):
         tune(explainer, pictures(1))
+
+
+def test_refinement_in_the_pipeline_is_the_second_stage():
+    """Of every class that is asked for, by `tune` on the picture as the classifier sees it."""
+    explainer = make()
+    pipe = pipeline("image-attribution", model=explainer)
+    image = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    found = pipe(image, target=[0, 1], refine_steps=3)
+    x = explainer.image_processor(images=image, return_tensors="pt")["pixel_values"]
+    for target, entry in enumerate(found):
+        tuned = tune(explainer, x, [target], steps=3).maps
+        np.testing.assert_allclose(entry["attribution"], tuned[0].numpy(), atol=1e-5)
+    plain = pipe(image, target=[0, 1])
+    assert any(np.abs(one["attribution"] - other["attribution"]).max() > 0 for one, other in zip(found, plain))
