@@ -11,6 +11,7 @@ import copy
 from dataclasses import dataclass
 
 import torch
+from transformers.utils import logging
 
 from .faithfulness import measure
 from .modeling.modeling_ltx import LtxExplainerForImageClassification
@@ -74,7 +75,10 @@ def tune(
     start = {name: value.detach().clone() for name, value in explainer.head.state_dict().items()}
     maps, losses, best = [], [], []
     with torch.inference_mode(False), torch.enable_grad():
-        for picture, target in zip(pixel_values.split(1), targets.split(1), strict=True):
+        pairs = list(zip(pixel_values.split(1), targets.split(1), strict=True))
+        for picture, target in logging.tqdm(
+            pairs, desc="tuning", leave=False, disable=None if len(pairs) > 1 else True
+        ):
             student.head.load_state_dict(start)
             found, mask, step = tune_one(student, picture.clone(), target.clone(), steps, learning_rate, chosen, select)
             maps.append(mask)

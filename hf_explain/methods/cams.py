@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from ..layers import Layer, LayerClassifier, find_layers
 from ..modeling.classifier import Classifier
 from ..modeling.perturbation import ExplainerError, reference_image
-from .batching import batches
+from .batching import batches, slowly
 from .gradients import pixel_gradient
 
 # ---- weights: (rest of the classifier, its maps (B, C, h, w), targets) -> (B, h, w) ----
@@ -80,7 +80,7 @@ def score_cam(classifier: Classifier, pixel_values, targets=None, *, batch_size:
             channels = LayerClassifier(classifier, layer, x).maps.float()  # (B, C, h, w)
             weights = torch.stack([
                 seen_through(classifier, one, c, int(label), batch_size)
-                for one, c, label in zip(x, channels, t, strict=True)
+                for one, c, label in slowly(list(zip(x, channels, t, strict=True)), "score-cam")
             ])  # fmt: skip
             maps.append(enlarge((weights[:, :, None, None] * channels).sum(1).relu(), x.shape[-2:]))
     return torch.cat(maps)

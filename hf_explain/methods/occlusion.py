@@ -7,6 +7,7 @@ import torch
 from ..modeling.classifier import Classifier
 from ..modeling.perturbation import ExplainerError, reference_image
 from ..modeling.targets import read_targets
+from .batching import slowly
 from .captum import find_captum
 
 
@@ -41,7 +42,9 @@ def occlusion(
     method = Occlusion(lambda x: classifier.scores(classifier(x)))
     shape, strides = (3, window, window), (3, stride, stride)
     maps = []
-    for x, b, t in zip(*(v.split(batch_size) for v in (pixels, cover, targets)), strict=True):
+    for x, b, t in slowly(
+        list(zip(*(v.split(batch_size) for v in (pixels, cover, targets)), strict=True)), "occlusion"
+    ):
         at_once = max(1, batch_size // len(x))
         maps.append(method.attribute(x, shape, strides, baselines=b, target=t, perturbations_per_eval=at_once))
     return torch.cat(maps).float().mean(1)

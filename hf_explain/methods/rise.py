@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from ..modeling.classifier import Classifier
 from ..modeling.perturbation import ExplainerError
-from .batching import batches
+from .batching import batches, slowly
 
 
 def rise(
@@ -38,7 +38,7 @@ def seen_through_masks(
         raise ExplainerError(f"masks={masks}, cells={cells}, share={share}; give at least 1 each, and a share below 1.")
     generator, at_once = torch.Generator().manual_seed(seed), max(1, batch_size // len(maps))
     total = torch.zeros(len(maps), *maps.shape[-2:], device=maps.device)
-    for first in range(0, masks, at_once):
+    for first in slowly(range(0, masks, at_once), "rise"):
         count = min(at_once, masks - first)
         drawn = [draw_mask(maps.shape[-2:], cells, share, generator) for _ in range(count)]
         kept = torch.stack(drawn).to(maps)  # (masks, h, w)

@@ -6,7 +6,7 @@ import torch
 
 from ..modeling.classifier import Classifier
 from ..modeling.perturbation import ExplainerError
-from .batching import batches
+from .batching import batches, slowly
 from .gradients import pixel_gradient
 
 
@@ -28,7 +28,7 @@ def smoothgrad(
     for x, t in batches(classifier, pixel_values, targets, batch_size):
         spread = noise * (x.flatten(1).amax(1) - x.flatten(1).amin(1)).view(-1, 1, 1, 1)
         random, total = torch.Generator().manual_seed(seed), torch.zeros(x.shape, device=x.device)
-        for _ in range(samples):
+        for _ in slowly(range(samples), "smoothgrad"):
             drawn = torch.randn(x.shape[1:], generator=random).to(x)
             total += pixel_gradient(classifier, x + spread * drawn, t)
         maps.append((total / samples).abs().amax(1))

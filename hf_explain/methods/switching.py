@@ -99,8 +99,8 @@ def scores_of(classifier: Classifier):
 def one_by_one(classifier, pixel_values, targets, regions, reference, batch_size: int) -> Iterator[tuple]:
     """(picture (1, 3, H, W), class, its regions (H, W), its reference); a bar where it takes long."""
     labels = read_regions(regions, pixel_values, classifier.pixel_space).to(classifier.device)
-    bar, done = logging.tqdm(total=len(pixel_values), disable=None if len(pixel_values) > 1 else True, leave=False), 0
-    with bar:
+    done = 0
+    with logging.tqdm(total=len(pixel_values), disable=None if len(pixel_values) > 1 else True, leave=False) as bar:
         for x, t in batches(classifier, pixel_values, targets, batch_size):
             blank = reference_image(x, classifier.pixel_space, reference).expand_as(x)
             for i in range(len(x)):
