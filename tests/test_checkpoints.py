@@ -18,12 +18,14 @@ def test_old_checkpoint(folder):
     assert not info["missing_keys"] and not info["unexpected_keys"]
     expected = load_file(folder / "expected.safetensors")
     with torch.no_grad():
-        output = explainer(expected["pixel_values"], targets=torch.tensor([[0, 3], [4, 1]]))
+        targets = torch.tensor([[0, 3], [4, 1]]) if explainer.config.class_conditional else None
+        output = explainer(expected["pixel_values"], targets=targets)
+    assert expected["attributions"].std() > 1e-3
     assert torch.allclose(output.logits, expected["logits"], atol=1e-5)
     assert torch.allclose(output.attributions, expected["attributions"], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["ranking", "hybrid"])
+@pytest.mark.parametrize("kind", ["ranking", "hybrid", "ltx", "diffmask"])
 def test_this_version_has_one(kind):
     assert (hf_explain.__version__, kind) in {(p.parent.name, p.name) for p in FOLDERS}
 

@@ -11,21 +11,35 @@ from safetensors.torch import save_file
 
 import hf_explain
 
-# By folder: the classifier, and what its explainer is made with. A hybrid's maps hold gradients, which rounding on
-# other machines moves less where no activation has a kink.
-KINDS = {"ranking": ("resnet", {}), "hybrid": ("vit", {"hybrid": True})}
+Ranking, Ltx, DiffMask = (
+    getattr(hf_explain, f"{kind}ExplainerForImageClassification") for kind in ("Ranking", "Ltx", "DiffMask")
+)
+# By folder: the class, the classifier, and what the explainer is made with. A hybrid's maps hold gradients, which
+# rounding on other machines moves less where no activation has a kink.
+KINDS = {
+    "ranking": (Ranking, "resnet", {"preset": "tiny", "hidden_size": 8}),
+    "hybrid": (Ranking, "vit", {"preset": "tiny", "hidden_size": 8, "hybrid": True}),
+    "ltx": (Ltx, "vit", {}),
+    "diffmask": (DiffMask, "vit", {"gate_start": 1.0}),
+}
+TARGETS = torch.tensor([[0, 3], [4, 1]])
 
 
-def make(folder: Path, family: str, options: dict) -> None:
-    explainer = hf_explain.RankingExplainerForImageClassification.from_classifier(
-        build(family), processor(64), preset="tiny", hidden_size=8, **options
-    )
+def targets_of(explainer) -> torch.Tensor | None:
+    """Two classes of each picture, or its prediction where nothing else is explained."""
+    return TARGETS if explainer.config.class_conditional else None
+
+
+def make(folder: Path, kind, family: str, options: dict) -> None:
+    explainer = kind.from_classifier(build(family), processor(64), **options)
+    if kind is Ltx:  # classes are alike before training
+        torch.nn.init.normal_(explainer.head.classes.weight, generator=torch.Generator().manual_seed(0))
     explainer.save_pretrained(folder, include_classifier=True)
     for code in folder.glob("*.py"):  # the library under test is what must read it
         code.unlink()
     x = pictures(2)
     with torch.no_grad():
-        output = explainer(x, targets=torch.tensor([[0, 3], [4, 1]]))
+        output = explainer(x, targets=targets_of(explainer))
     expected = {"pixel_values": x, "attributions": output.attributions, "logits": output.logits}
     save_file({k: v.contiguous() for k, v in expected.items()}, folder / "expected.safetensors")
     print(folder)
@@ -33,7 +47,7 @@ def make(folder: Path, family: str, options: dict) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for name, (family, options) in KINDS.items():
+    for name, (kind, family, options) in KINDS.items():
         folder = Path(__file__).parent / hf_explain.__version__ / name
         if not folder.exists():  # what was released stays as it is
-            make(folder, family, options)
+            make(folder, kind, family, options)

@@ -141,15 +141,22 @@ def check_remote_code_on_a_branch_of_its_own():
     assert "pipeline_image_attribution.py" not in api.list_repo_files("tester/explainer")
 
 
-def check_a_hybrid():
-    """Which reads one file more, and shows the classifier altered pictures."""
-    hybrid = Ranking.from_classifier("tester/classifier", preset="tiny", hybrid=True)
-    with torch.no_grad():
-        torch.save(hybrid(pixel_values).attributions, os.path.join(SHARED, "hybrid.pt"))
-    hybrid.push_to_hub("tester/hybrid")
-    pipeline("image-attribution", model=hybrid).push_to_hub("tester/hybrid", remote_code=True, revision="remote-code")
-    for revision in ("main", "remote-code"):
-        assert "slopes.py" in api.list_repo_files("tester/hybrid", revision=revision)
+def check_other_kinds():
+    """A hybrid reads one file more; LTX has its trunk in its own file; Vision DiffMask its gates."""
+    kinds = {
+        "hybrid": (Ranking, {"preset": "tiny", "hybrid": True}, "slopes.py"),
+        "ltx": (hf_explain.LtxExplainerForImageClassification, {}, "modeling_ltx.py"),
+        "diffmask": (hf_explain.DiffMaskExplainerForImageClassification, {"gate_start": 1.0}, "gates.py"),
+    }
+    for name, (kind, options, file) in kinds.items():
+        made = kind.from_classifier("tester/classifier", **options)
+        with torch.no_grad():
+            torch.save(made(pixel_values).attributions, os.path.join(SHARED, f"{name}.pt"))
+        made.push_to_hub(f"tester/{name}")
+        pipe = pipeline("image-attribution", model=made)
+        pipe.push_to_hub(f"tester/{name}", remote_code=True, revision="remote-code")
+        for revision in ("main", "remote-code"):
+            assert file in api.list_repo_files(f"tester/{name}", revision=revision)
 
 
 def check_explainer_of_a_folder_is_refused_with_the_remedy():

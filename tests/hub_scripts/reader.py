@@ -50,6 +50,19 @@ def refusal(repo_id, **kwargs):
     return messages.pop()
 
 
+def check_other_kinds():
+    kinds = {
+        "ltx": hf_explain.LtxExplainerForImageClassification,
+        "diffmask": hf_explain.DiffMaskExplainerForImageClassification,
+    }
+    for name, kind in kinds.items():
+        read = hf_explain.ExplainerForImageClassification.from_pretrained(f"tester/{name}")
+        assert type(read) is kind
+        with torch.no_grad():
+            maps = read(expected["pixel_values"]).attributions
+        assert torch.allclose(maps, torch.load(os.path.join(sys.argv[2], f"{name}.pt")), rtol=0, atol=1e-6)
+
+
 def check_every_door():
     for door in (Explainer, Ranking, AutoModel, hf_explain.AutoModelForImageAttribution):
         assert_same(door.from_pretrained("tester/explainer"))

@@ -64,15 +64,18 @@ def check_pipeline():
     assert type(inferred) is type(pipe)
 
 
-def check_a_hybrid():
-    pipe = pipeline("image-attribution", model="tester/hybrid", revision="remote-code", **trust)
-    maps = torch.load(os.path.join(sys.argv[2], "hybrid.pt"))
-    for explainer in (AutoModel.from_pretrained("tester/hybrid", **trust), pipe.model):
-        assert type(explainer).__module__.startswith("transformers_modules.") and explainer.config.hybrid
-        with torch.no_grad():
-            assert torch.allclose(explainer(expected["pixel_values"]).attributions, maps, rtol=0, atol=1e-5)
-    found = pipe([picture, picture], top_k=2, batch_size=2)
-    assert [len(one) for one in found] == [2, 2] and found[0][0]["attribution"].shape == (75, 133)
+def check_other_kinds():
+    for name in ("hybrid", "ltx", "diffmask"):
+        pipe = pipeline("image-attribution", model=f"tester/{name}", revision="remote-code", **trust)
+        maps = torch.load(os.path.join(sys.argv[2], f"{name}.pt"))
+        for explainer in (AutoModel.from_pretrained(f"tester/{name}", **trust), pipe.model):
+            assert type(explainer).__module__.startswith("transformers_modules.")
+            with torch.no_grad():
+                assert torch.allclose(explainer(expected["pixel_values"]).attributions, maps, rtol=0, atol=1e-5)
+        asked = {} if name == "diffmask" else {"top_k": 2}
+        found = pipe([picture, picture], batch_size=2, **asked)
+        assert [len(one) for one in found] == [asked.get("top_k", 1)] * 2
+        assert found[0][0]["attribution"].shape == (75, 133)
 
 
 def check_what_it_cannot_do_it_says():
