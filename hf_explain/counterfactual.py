@@ -11,6 +11,7 @@ from .methods.soft_backward import Rules
 from .modeling.classifier import as_classifier
 from .modeling.perturbation import ExplainerError
 from .modeling.targets import read_targets
+from .scoring import of_target
 
 HALVINGS = 8  # of a step that does not raise the logit, before the picture is left where it is
 
@@ -81,30 +82,33 @@ def counterfactual(
 
 
 def move(once: Once, start: torch.Tensor, targets: torch.Tensor, steps: int, length: float, clip: bool):
-    here, path = start, []
-    direction, logits = once.with_logits(here, targets)
-    path.append(outcome(once, here, targets))
+    here, path = start, [outcome(once, start, targets)]
     for _ in range(steps):
-        here = climb(once, here, targets, logits, stride(direction, length), clip)
-        direction, logits = once.with_logits(here, targets)
-        path.append(outcome(once, here, targets))
+        here, found = climb(once, here, targets, path[-1], stride(once(here, targets), length), clip)
+        path.append(found)
     logits, probabilities, predicted = (torch.stack(values, 1) for values in zip(*path, strict=True))
     moved = once.space.from_rgb((here + 1) / 2)
     return moved, here - start, logits, probabilities, predicted[:, -1] == targets
 
 
 @torch.no_grad()
-def climb(once, here, targets, logits, step, clip: bool) -> torch.Tensor:
-    """The pictures a step further, as long a one as raises the logit; unmoved where none does."""
+def climb(once, here, targets, before: tuple, step, clip: bool) -> tuple[torch.Tensor, tuple]:
+    """The pictures a step further, as long a one as raises the logit, and what they are; unmoved where none does.
+
+    Args:
+        before: what the pictures are `here`.
+    """
     share = torch.ones(len(here), 1, 1, 1, device=here.device)
     for _ in range(HALVINGS):
         there = here + share * step
         there = there.clamp(-1, 1) if clip else there
-        falls = outcome(once, there, targets)[0] <= logits
+        after = outcome(once, there, targets)
+        falls = after[0] <= before[0]
         if not falls.any():
-            return there
+            return there, after
         share = torch.where(falls.view(-1, 1, 1, 1), share / 2, share)
-    return torch.where(falls.view(-1, 1, 1, 1), here, there)
+    kept = tuple(torch.where(falls, old, new) for old, new in zip(before, after, strict=True))
+    return torch.where(falls.view(-1, 1, 1, 1), here, there), kept
 
 
 @torch.no_grad()
@@ -112,6 +116,5 @@ def outcome(once, colors, targets) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     """(logit, probability, prediction) of each picture."""
     classifier = once.classifier
     logits = classifier(once.space.from_rgb((colors + 1) / 2))
-    probabilities = classifier.scores(logits)
-    picked = (values.float().gather(1, targets[:, None])[:, 0] for values in (logits, probabilities))
+    picked = (of_target(values.float(), targets) for values in (logits, classifier.scores(logits)))
     return (*picked, logits.argmax(-1))

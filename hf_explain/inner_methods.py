@@ -17,6 +17,7 @@ from .methods.gradients import pixel_gradient
 from .methods.rise import seen_through_masks
 from .modeling.perturbation import ExplainerError
 from .modeling.targets import read_targets
+from .scoring import of_target
 
 DEPTHS = ("input", "middle", "final")
 
@@ -58,13 +59,15 @@ def occlusion(
     if stride < 1 or window < 1:
         raise ExplainerError(f"window={window} and stride={stride}; give at least 1 each.")
     corners = [(y, x) for y in starts(height, window, stride) for x in starts(width, window, stride)]
-    clean = chosen(classifier(maps), targets)
+    clean = of_target(classifier(maps).float(), targets)
     fall = torch.zeros(len(maps), height, width, device=maps.device)
     for some in portions(corners, batch_size // len(maps)):
         hidden = maps.repeat(len(some), 1, 1, 1)
         for part, (y, x) in zip(hidden.split(len(maps)), some, strict=True):
             part[:, :, y : y + window, x : x + window] = 0
-        drops = clean - chosen(classifier(hidden), targets.repeat(len(some))).view(len(some), -1)  # (squares, B)
+        drops = clean - of_target(classifier(hidden).float(), targets.repeat(len(some))).view(
+            len(some), -1
+        )  # (squares, B)
         for drop, (y, x) in zip(drops, some, strict=True):
             fall[:, y : y + window, x : x + window] += drop[:, None, None] / window**2
     return fall
@@ -88,10 +91,6 @@ def starts(length: int, window: int, stride: int) -> list[int]:
 def portions(items, size: int) -> Iterator:
     for start in range(0, len(items), max(1, size)):
         yield items[start : start + max(1, size)]
-
-
-def chosen(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return logits.float().gather(1, targets[:, None])[:, 0]
 
 
 INNER_METHODS: dict[str, Callable[..., torch.Tensor]] = {

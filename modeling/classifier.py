@@ -102,9 +102,12 @@ class Classifier(nn.Module):
 
     def scores(self, logits: torch.Tensor) -> torch.Tensor:
         """Probabilities, by the head's problem type: softmax, or sigmoid for multi-label and one-logit heads."""
-        if self.num_labels == 1 or getattr(self.config, "problem_type", None) == "multi_label_classification":
-            return logits.float().sigmoid()
-        return logits.float().softmax(-1)
+        return logits.float().sigmoid() if self.independent else logits.float().softmax(-1)
+
+    @property
+    def independent(self) -> bool:
+        """Whether labels are judged each by itself, not one against the others."""
+        return self.num_labels == 1 or getattr(self.config, "problem_type", None) == "multi_label_classification"
 
     @property
     def config(self):

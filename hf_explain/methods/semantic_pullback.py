@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 from ..modeling.classifier import Classifier
 from ..modeling.perturbation import ExplainerError, PixelSpace
+from ..scoring import of_target
 from .batching import batches
 from .soft_backward import Rules, SoftBackward
 
@@ -111,17 +112,13 @@ class Once:
         self.classifier, self.space, self.mode = classifier, need_space(classifier), SoftBackward(rules)
 
     def __call__(self, colors: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return self.with_logits(colors, targets)[0]
-
-    def with_logits(self, colors: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.inference_mode(False), torch.enable_grad():
             colors = colors.detach().clone().requires_grad_(True)
             pixels = self.space.from_rgb((colors + 1) / 2).to(self.classifier.dtype)
             with self.mode:
                 logits = self.classifier(pixels)
-            chosen = logits.gather(1, targets[:, None])[:, 0]
-            (found,) = torch.autograd.grad(chosen.sum(), colors)
-        return found.detach(), chosen.detach()
+            (found,) = torch.autograd.grad(of_target(logits, targets).sum(), colors)
+        return found.detach()
 
     def tell(self) -> None:
         """Names the non-linearities without a rule, once for each kind of model."""

@@ -117,7 +117,7 @@ def divergence(classifier, logits: torch.Tensor, masked: torch.Tensor) -> torch.
     """KL(original || masked) of each picture, (B,): of the classes, or of each label where several may be true."""
     before, after = (classifier.scores(values).clamp(1e-7, 1) for values in (logits, masked))
     distance = before * (before.log() - after.log())
-    if classifier.num_labels == 1 or getattr(classifier.config, "problem_type", None) == "multi_label_classification":
+    if classifier.independent:
         others = ((1 - before).clamp(min=1e-7), (1 - after).clamp(min=1e-7))
         distance = distance + others[0] * (others[0].log() - others[1].log())
     return distance.sum(-1)

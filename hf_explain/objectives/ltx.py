@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from ..draws import CLASSES, Draws
 from ..modeling.perturbation import ExplainerError, reference_image
+from ..scoring import of_target
 from .base import Objective
 
 PENALTIES = ("l1", "softplus_of_sigmoid")
@@ -96,8 +97,8 @@ class LtxObjective(Objective):
 
 def entropy(classifier, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """-log of the class's score, by the head's problem type, (B,)."""
-    if classifier.num_labels == 1 or getattr(classifier.config, "problem_type", None) == "multi_label_classification":
-        return -F.logsigmoid(logits.float().gather(1, targets[:, None])[:, 0])
+    if classifier.independent:
+        return -F.logsigmoid(of_target(logits.float(), targets))
     return F.cross_entropy(logits.float(), targets, reduction="none")
 
 
