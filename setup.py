@@ -32,7 +32,7 @@ core = [
 ]
 train = ["tensorboard>=2.14"]  # training itself needs nothing more; this shows its curves
 space = ["evaluate>=0.4.6", "gradio>=6.0"]  # the metrics and apps in spaces/
-test = [*space, "pytest>=8.0"]
+test = [*space, "pytest>=8.0", "pytest-xdist>=3.5"]
 dev = [*test, "build>=1.2", "mypy>=1.15", "ruff>=0.12"]
 
 setup(
