@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "docs/results/methods.json", ROOT / "docs/results/methods.md"
 REFERENCES, CURVES = ("black", "blur", "noise"), ("deletion", "insertion")
 CELLS = [f"{reference}/{curve}" for reference in REFERENCES for curve in CURVES]
-PICTURES, BUDGETS, GRIDS, STEPS = 100, 11, 10, {"ltx": 600, "diffmask": 2000}
+PICTURES, BUDGETS, GRIDS, STEPS = 100, 11, 10, {"ltx": 600, "diffmask": 1000}
 TRAINED = {  # folder -> method and flags of `hf-explain train`
     "ltx": ("ltx", ["--counterfactual", "1", "--learning_rate", "1e-3"]),
     "ltx-plain": ("ltx", ["--counterfactual", "0", "--learning_rate", "1e-3"]),
