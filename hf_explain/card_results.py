@@ -11,7 +11,8 @@ from huggingface_hub import EvalResult, ModelCard
 from .modeling.model_card import model_card
 from .modeling.perturbation import ExplainerError
 from .modeling.reference import fingerprint
-from .survey import Settings, write_whole
+from .parts import write_whole
+from .survey import Settings
 from .survey_report import make_tables, protocol_of
 from .tables import as_markdown
 

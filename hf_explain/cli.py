@@ -13,6 +13,7 @@ COMMANDS = {
     "demo": ("hf_explain.commands.demo", "everything once, on embedded pictures, with no network"),
     "train": ("hf_explain.commands.train", "train an explainer of a classifier on pictures without labels"),
     "evaluate": ("hf_explain.commands.evaluate", "measure explainers and methods side by side on a data set"),
+    "explain": ("hf_explain.commands.explain", "explain a picture, or a whole data set as a new one"),
     "counting": ("hf_explain.commands.counting", "the faithfulness task of Vision DiffMask"),
 }
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import glob
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import PIL.Image
 import torch
 from torch.utils.data import Dataset, Subset
 
@@ -83,15 +84,20 @@ class SceneRows:
 
 
 def prepare(cell, image_processor, name: str) -> dict[str, torch.Tensor]:
+    picture = read_cell(cell, name)
+    return {"pixel_values": torch.as_tensor(image_processor(images=picture, return_tensors="pt")["pixel_values"])[0]}
+
+
+def read_cell(cell, name: str) -> PIL.Image.Image:
+    """The picture of a cell; `name` says where it is from, should it be unreadable."""
     if isinstance(cell, dict) and cell.get("path"):
         name = f"{name} ({cell['path']})"
     if cell is None:
         raise ExplainerError(f"{name} is empty; remove the row.")
     try:
-        picture = open_picture(cell)
+        return open_picture(cell)
     except ExplainerError as error:
         raise ExplainerError(f"{name}: {error}") from error
-    return {"pixel_values": torch.as_tensor(image_processor(images=picture, return_tensors="pt")["pixel_values"])[0]}
 
 
 def open_pictures(
@@ -148,7 +154,8 @@ def open_rows(name: str, config_name: str | None, split: str | None, streaming: 
             elif split not in (None, "train", str(rows.split)):
                 raise ValueError(f"it is one data set without splits, so there is no {split!r}")
             return rows.to_iterable_dataset() if streaming else rows
-        if os.path.isdir(name) and glob.glob(os.path.join(glob.escape(name), "*.parquet")):
+        inside = [os.path.join(glob.escape(name), where) for where in ("*.parquet", os.path.join("data", "*.parquet"))]
+        if os.path.isdir(name) and any(map(glob.glob, inside)):
             return datasets.load_dataset(os.path.abspath(name), config_name, split=wanted, streaming=streaming)
         files = [] if os.path.isdir(name) else sorted(glob.glob(name))
         if files and all(file.endswith(".parquet") for file in files):
@@ -166,22 +173,23 @@ def open_rows(name: str, config_name: str | None, split: str | None, streaming: 
         ) from error
 
 
-def as_pictures(rows, asked: str | None, name: str):
-    """(rows of the column with the pictures alone, not decoded yet; its name)."""
+def as_pictures(rows, asked: str | None, name: str, keep: Sequence[str] = ()):
+    """(rows of the column with the pictures, not decoded yet, and of those to keep; its name)."""
     import datasets
 
     if rows.features is None:  # a stream that has to be looked into
         rows = rows._resolve_features()
     features = rows.features
     found = [column for column, feature in features.items() if isinstance(feature, datasets.Image)]
-    if asked is not None and asked not in features:
-        raise ExplainerError(f"{name} has no column {asked!r}; it has {', '.join(features)}.")
+    for wanted in filter(None, [asked, *keep]):
+        if wanted not in features:
+            raise ExplainerError(f"{name} has no column {wanted!r}; it has {', '.join(features)}.")
     if asked is None and len(found) != 1:
         what = f"several columns of pictures, {', '.join(found)}" if found else "no column of pictures"
         raise ExplainerError(f"{name} has {what}; name the one to use with image_column, out of {', '.join(features)}.")
     column = asked or found[0]
     try:
-        return rows.select_columns([column]).cast_column(column, datasets.Image(decode=False)), column
+        return rows.select_columns([column, *keep]).cast_column(column, datasets.Image(decode=False)), column
     except Exception as error:
         kind = getattr(features[column], "dtype", None) or type(features[column]).__name__
         raise ExplainerError(

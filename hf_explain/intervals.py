@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 DRAWS = 2000
+ROOM = 2**24  # indices in memory
 
 
 def interval(groups, seed: int = 0) -> dict[str, float]:
@@ -19,12 +20,19 @@ def interval(groups, seed: int = 0) -> dict[str, float]:
     """
     groups = [np.asarray(g, float) for g in (groups if np.ndim(groups[0]) else [groups])]
     random = np.random.default_rng(seed)
-    resampled = np.stack([g[random.integers(len(g), size=(DRAWS, len(g)))].mean(1) for g in groups], axis=1)
+    resampled = np.stack([means_of_draws(g, random) for g in groups], axis=1)
     if len(groups) > 1:
         chosen = random.integers(len(groups), size=(DRAWS, len(groups)))
         resampled = np.take_along_axis(resampled, chosen, axis=1)
     low, high = np.quantile(resampled.mean(1), [0.025, 0.975])
     return {"mean": float(np.mean([g.mean() for g in groups])), "low": float(low), "high": float(high)}
+
+
+def means_of_draws(values: np.ndarray, random) -> np.ndarray:
+    """Of as many values each, drawn with replacement; not all draws at once, which many values would not bear."""
+    rows = max(1, ROOM // len(values))
+    sizes = [min(rows, DRAWS - first) for first in range(0, DRAWS, rows)]
+    return np.concatenate([values[random.integers(len(values), size=(n, len(values)))].mean(1) for n in sizes])
 
 
 def paired(ours, theirs, seed: int = 0) -> dict[str, float]:

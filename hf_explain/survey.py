@@ -7,8 +7,6 @@ the numbers.
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -23,9 +21,10 @@ from .faithfulness import measure
 from .localization import average_precision, pointing_game
 from .methods.calling import attribute, counted
 from .modeling.perturbation import ExplainerError
+from .parts import settle, write_whole
 from .protocols import read_protocol
 
-SETTINGS, PARTS = "settings.json", "parts"
+PARTS = "parts"
 Found = dict[str, dict[str, np.ndarray]]  # method -> column -> one number per picture
 SMALL = 32  # pixels a side of the maps that are kept, for the sheet
 
@@ -77,19 +76,8 @@ class Survey:
 
     def open(self) -> None:
         """Writes down the settings, or refuses those of another survey."""
-        path, given = self.folder / SETTINGS, json.loads(json.dumps(asdict(self.settings)))
-        if path.exists():
-            found = json.loads(path.read_text())
-            other = [key for key in given if found.get(key) != given[key]]
-            if other:
-                key = other[0]
-                raise ExplainerError(
-                    f"{self.folder} holds results of other settings ({key}: {found.get(key)}, now {given[key]}); give "
-                    "another --output_dir, or the same settings to go on."
-                )
-            return
-        self.parts.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(given, indent=1).encode())
+        settle(self.folder, asdict(self.settings), "results")
+        self.parts.mkdir(exist_ok=True)
 
     def missing(self) -> list[tuple[int, list[str]]]:
         """(first picture, methods) of what is not there yet."""
@@ -204,16 +192,6 @@ def write_part(path: Path, columns: dict) -> None:
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.table({key: pyarrow.array(list(v)) for key, v in columns.items()}), buffer)
     write_whole(path, buffer.getvalue())
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """As a whole or not at all, also if the machine stops now."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(unfinished, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
 
 
 def read_columns(folder, methods) -> Found:

@@ -11,9 +11,10 @@ import numpy as np
 import PIL.Image
 
 from .intervals import interval, paired
+from .parts import write_whole
 from .plots import draw_curves
 from .protocols import Protocol, is_suite, read_protocol
-from .survey import Found, Settings, mean_curves, write_whole
+from .survey import Found, Settings, mean_curves
 from .survey_grids import read_grids
 from .tables import Cell, Column, Table, as_text
 

@@ -94,7 +94,11 @@ class ReadItems(Dataset):
         return len(self.items)
 
     def __getitem__(self, index):
-        return try_to_read(self.items[index], self.image_processor)
+        try:
+            item = self.items[index]
+        except ExplainerError as error:  # of items that open their pictures themselves
+            return error
+        return try_to_read(item, self.image_processor)
 
 
 class ReadStream(IterableDataset):

@@ -2,8 +2,9 @@
 
 Standard library only; repositories live in memory, nothing leaves the machine. It answers what `push_to_hub`,
 `from_pretrained`, `pipeline`, `create_repo`, `upload_file`, `upload_folder`, `update_repo_settings`,
-`super_squash_history`, `snapshot_download` and `evaluate.load` of a Space ask for, with private and gated repositories;
-everything else gets 404 with `X-Error-Code: NotImplementedByLoopbackHub`. No LFS, xet, pull requests, tags or moves.
+`super_squash_history`, `snapshot_download`, `load_dataset` and `evaluate.load` of a Space ask for, with private and
+gated repositories; everything else gets 404 with `X-Error-Code: NotImplementedByLoopbackHub`. No LFS, xet, pull
+requests, tags or moves.
 
 huggingface_hub reads its environment variables when it is imported, so give them to a child process:
 
@@ -239,9 +240,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def api_tree(self, repo_type, repo_id, repo, rest, body):
         revision, _, folder = rest.partition("/")
-        files = repo["commits"][self.hub.resolve(repo, unquote(revision))]
-        found = [(path, data) for path, data in sorted(files.items()) if path.startswith(unquote(folder))]
-        return self.send(200, [{"type": "file", "path": p, "size": len(d), "oid": blob_id(d)} for p, d in found])
+        sha = self.hub.resolve(repo, unquote(revision))
+        files = repo["commits"][sha]
+        prefix = unquote(folder) + "/" if folder else ""
+        found = {path: data for path, data in sorted(files.items()) if path.startswith(prefix)}
+        rows = [{"type": "file", "path": p, "size": len(d), "oid": blob_id(d)} for p, d in found.items()]
+        if "recursive=true" not in self.path.lower():  # then a folder stands for what is in it
+            inside = {path.removeprefix(prefix).partition("/")[0] for path in found if "/" in path.removeprefix(prefix)}
+            rows = [row for row in rows if "/" not in row["path"].removeprefix(prefix)]
+            rows += [{"type": "directory", "path": prefix + name, "size": 0, "oid": sha} for name in sorted(inside)]
+        return self.send(200, rows)
 
     def api_refs(self, repo_type, repo_id, repo, rest, body):
         branches = [{"name": k, "ref": "refs/heads/" + k, "targetCommit": v} for k, v in repo["refs"].items()]

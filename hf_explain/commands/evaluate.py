@@ -195,7 +195,8 @@ def finish(arguments: argparse.Namespace, explainer, methods: list[str], setting
     import transformers
 
     from ..lettering import save
-    from ..survey import read_columns, write_whole
+    from ..parts import write_whole
+    from ..survey import read_columns
     from ..survey_report import as_terminal, draw, summarize, write_csv
     from ..survey_sheet import draw_sheet
 
