@@ -25,16 +25,7 @@ def fingerprint_of(model) -> str:
 
 def write_card(folder: Path, results: dict, explainer) -> None:
     """Puts the results of `hf-explain evaluate` into README.md of an explainer's folder, if they are of its weights."""
-    settings = Settings(**results["settings"])
-    measured, here = (settings.explainer or {}).get("weights"), fingerprint_of(explainer.head)
-    if measured != here:
-        raise ExplainerError(
-            f"the results are of an explainer with fingerprint {str(measured)[:12]}, but {folder} holds "
-            f"{here[:12]}; measure this one."
-        )
-    name = next((one for one in ("learned", "refined") if one in results["methods"]), None)
-    if name is None:
-        raise ExplainerError("the results hold no map of the explainer; measure with --methods learned,...")
+    settings, name = Settings(**results["settings"]), check_results(results, explainer, folder)
     path = folder / "README.md"
     included = (folder / "classifier").is_dir()
     card = ModelCard.load(path) if path.exists() else ModelCard(model_card(explainer, folder.name, included))
@@ -44,6 +35,20 @@ def write_card(folder: Path, results: dict, explainer) -> None:
     data.eval_results = [*others, *eval_results(results, settings, name)]
     card.text = with_section(card.text, section(results, settings))
     write_whole(path, str(card).encode())
+
+
+def check_results(results: dict, explainer, folder: Path) -> str:
+    """Which method of the results is the explainer in `folder`; refuses results of other weights."""
+    measured, here = (results["settings"]["explainer"] or {}).get("weights"), fingerprint_of(explainer.head)
+    if measured != here:
+        raise ExplainerError(
+            f"the results are of an explainer with fingerprint {str(measured)[:12]}, but {folder} holds "
+            f"{here[:12]}; measure this one."
+        )
+    name = next((one for one in ("learned", "refined") if one in results["methods"]), None)
+    if name is None:
+        raise ExplainerError("the results hold no map of the explainer; measure with --methods learned,...")
+    return name
 
 
 TASK = "image-attribution"
@@ -91,8 +96,8 @@ def section(results: dict, settings: Settings) -> str:
 
 
 def with_section(text: str, new: str) -> str:
-    """The card with its part on faithfulness replaced, or with one."""
-    found = re.search(rf"^{SECTION}\n.*?(?=^## |\Z)", text, flags=re.M | re.S)
+    """The card with the section of the same heading replaced, or with one more."""
+    found = re.search(rf"^{re.escape(new.splitlines()[0])}\n.*?(?=^## |\Z)", text, flags=re.M | re.S)
     if found:
         return text[: found.start()] + new + "\n" + text[found.end() :]
     return text.rstrip() + "\n\n" + new

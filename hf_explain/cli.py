@@ -14,6 +14,7 @@ COMMANDS = {
     "train": ("hf_explain.commands.train", "train an explainer of a classifier on pictures without labels"),
     "evaluate": ("hf_explain.commands.evaluate", "measure explainers and methods side by side on a data set"),
     "explain": ("hf_explain.commands.explain", "explain a picture, or a whole data set as a new one"),
+    "publish": ("hf_explain.commands.publish", "push an explainer with its card, and a Space of it"),
     "counting": ("hf_explain.commands.counting", "the faithfulness task of Vision DiffMask"),
 }
 

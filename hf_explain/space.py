@@ -1,0 +1,67 @@
+"""A Space of one explainer: the app of hf-explain, with the model's id filled in. A few lines each."""
+
+from __future__ import annotations
+
+GRADIO = "6.31.0"  # the version the app was tested with
+
+README = """---
+title: Which pixels made {classifier} say that?
+emoji: 🔍
+colorFrom: purple
+colorTo: yellow
+sdk: gradio
+sdk_version: {gradio}
+python_version: "3.11"
+app_file: app.py
+pinned: false
+license: apache-2.0
+models:
+- {repo_id}
+tags:
+- image-classification
+- explainability
+- attribution
+- saliency
+---
+
+# Which pixels made {classifier} say that?
+
+Drop a picture, click a class, and see which pixels the classifier relies on for it, by
+[{repo_id}](https://huggingface.co/{repo_id}). Every map can be checked on the spot: the important pixels are removed,
+or brought back, and the classifier is asked again.
+
+A map ranks the pixels of one picture by how much one classifier relies on them for one class. It does not say whether
+the classifier is right, and only the order within a map has a meaning.
+"""
+
+APP = '''"""The app of hf-explain with {repo_id}."""
+
+import contextlib
+
+with contextlib.suppress(ImportError):
+    import spaces  # noqa: F401 (on ZeroGPU it has to come before torch)
+
+from hf_explain.app.start import make, serve
+
+demo = make(["{repo_id}"])
+
+if __name__ == "__main__":
+    serve(demo)
+'''
+
+REQUIREMENTS = """# gradio is not here: the Space brings the version that README.md names
+hf-explain
+"""
+
+
+def space_files(repo_id: str, classifier: str) -> dict[str, str]:
+    """Name -> text.
+
+    Args:
+        repo_id: of the explainer.
+        classifier: what a person calls the model that is explained.
+    """
+    names = {"repo_id": repo_id, "classifier": classifier, "gradio": GRADIO}
+    return {
+        "README.md": README.format(**names), "app.py": APP.format(**names), "requirements.txt": REQUIREMENTS,
+    }  # fmt: skip
