@@ -59,7 +59,7 @@ def scaled(attribution: np.ndarray) -> tuple[np.ndarray, float]:
     """The map in float16, and the power of two to multiply it by: 1 unless float16 would lose its values.
 
     >>> values, scale = scaled(np.float32([[1e-9, 3e-9]]))
-    >>> bool(abs(values * scale / [[1e-9, 3e-9]] - 1).max() < 1e-3)
+    >>> bool(abs(values * np.float64(scale) / [[1e-9, 3e-9]] - 1).max() < 1e-3)
     True
     """
     largest = float(np.nanmax(np.abs(attribution), initial=0))

@@ -15,7 +15,7 @@ ROOT = TESTS.parent
 PAGES = sorted(p for p in [ROOT / "README.md", *ROOT.glob("docs/*.md")] if p.name != "timm.md")  # needs timm
 
 RUN = """
-import contextlib, io, json, sys, traceback
+import contextlib, io, json, os, shutil, sys, traceback
 import numpy, PIL.Image, torch, transformers
 from families import build, processor
 
@@ -33,6 +33,14 @@ backbone = transformers.Dinov2Model(transformers.Dinov2Config(
     hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=224, patch_size=56, mlp_ratio=1))
 backbone.push_to_hub("facebook/dinov2-base")
 processor(224, image_mean=[0.4] * 3, image_std=[0.2] * 3).push_to_hub("facebook/dinov2-base")
+
+from hf_explain.cli import main  # the data set of maps that a command of docs/explain.md makes
+
+os.mkdir("my-pictures")
+for name in ("cat.jpg", "dog.jpg"):
+    shutil.copy(name, "my-pictures")
+explain = "explain --classifier google/vit-base-patch16-224 --method gradient --dataset my-pictures --output_dir maps"
+assert main(explain.split()) == 0
 
 results = {}
 for page, number, code in json.load(open("snippets.json")):
