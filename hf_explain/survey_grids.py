@@ -14,7 +14,7 @@ import torch
 
 from .grids import Grids, confident_pictures, explain_grids, make_grids
 from .localization import localization_score
-from .parts import write_part
+from .survey import write_part
 
 FOLDER, SURE = "grids", (0.99, 0.9, 0.0)  # the least probability of a grid's pictures, as high as there are enough
 AT_FINAL = ("grad_cam", "grad_cam_plus_plus", "layer_cam")  # as the paper has them; all others at the pixels
