@@ -5,6 +5,7 @@ python scripts/benchmark.py inference --device cuda --batch_size 32 --preset bas
 python scripts/benchmark.py training             # a training step over the bare classifier, and the ranking operators
 python scripts/benchmark.py training --device cuda --batch_size 16    # also ViT-B/16 at 224 px in bfloat16
 python scripts/benchmark.py metrics              # curves and ROAD over the bare forwards and other libraries
+python scripts/benchmark.py zoo                  # a training step of full-size checkpoints, for docs/model_zoo.md
 """
 
 import torchvision_stub  # noqa: F401, I001 (before transformers)
@@ -28,6 +29,7 @@ from transformers import (
     ViTConfig,
     ViTForImageClassification,
 )
+from zoo_cost import ZOO, zoo
 
 from hf_explain import RankingExplainerForImageClassification
 
@@ -92,6 +94,15 @@ def main(argv=None):
     three.add_argument("--batch_size", type=int, default=8, help="pictures per forward")
     three.add_argument("--runs", type=int, default=7)
     three.set_defaults(measure=metrics)
+    four = what.add_parser("zoo", parents=[shared], help="a training step of full-size checkpoints")
+    four.add_argument("--checkpoints", nargs="+", choices=ZOO)
+    four.add_argument("--batch_size", type=int, default=1, help="pictures per step, before they are perturbed")
+    four.add_argument("--size", type=int, default=224, help="pixels per side")
+    four.add_argument("--preset", default="small", choices=presets)
+    four.add_argument("--attention", default="eager", help="the operations of eager are all counted")
+    four.add_argument("--runs", type=int, default=3)
+    four.add_argument("--no-evaluation", dest="evaluation", action="store_false", help="leave the passes of it out")
+    four.set_defaults(measure=zoo)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     cuda = arguments.device.startswith("cuda")

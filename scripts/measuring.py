@@ -1,4 +1,4 @@
-"""Time as medians of alternating runs, and peak memory, on any device."""
+"""Time as medians of alternating runs, floating-point operations, and peak memory, on any device."""
 
 import statistics
 import time
@@ -6,6 +6,7 @@ import weakref
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 
 def seconds(call, device):
@@ -31,6 +32,23 @@ def alternate(calls, runs, device, warm_up=2):
 
 def milliseconds(times):
     return {f"{name}_ms": round(1000 * statistics.median(values), 2) for name, values in times.items()}
+
+
+class Operations(TorchDispatchMode):
+    """Floating-point operations of matrix products, convolutions and attention, as torch counts them.
+
+    torch's own FlopCounterMode follows modules with hooks that do not allow `autograd.grad`.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func._overloadpacket in flop_registry:
+            self.count += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 class PeakStorage(TorchDispatchMode):

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from hf_explain.comparison import summarize
-from hf_explain.findings import headline
+from hf_explain.findings import headline, listed, outcome, percent
 from hf_explain.small_classifiers import RECIPES
 from hf_explain.tables import table
 
@@ -134,30 +134,78 @@ def paired_table(found: dict, ours: str) -> str:
     return "\n".join(lines)
 
 
+SIGNS = {"better": "+", "no difference found": "=", "worse": "−"}
+
+
 def as_readme(results: dict) -> str:
-    """The README's part: means only, deletion / insertion, and what the intervals say."""
-    parts = []
-    for backbone, found in results["backbones"].items():
-        names, unseen = list(found["protocol"]), found["unseen"]
-        heads = [f"{name} (never trained on)" if name in unseen else name for name in names]
-        data = found["data"]["report"]
-        parts += [
-            f"**{backbone}**: {len(found['seed'])} training{'s' if len(found['seed']) > 1 else ''}, "
-            f"{data['pictures']} pictures, classifier "
-            f"{100 * found['classifier']['accuracy']:.1f} % right\n",
-            "| deletion / insertion | " + " | ".join(heads) + " | average precision | ms |",
-            "|---" * (3 + len(names)) + "|",
+    """The README's part: the means of the first backbone, and for all of them what the paired intervals say."""
+    first, found = next(iter(results["backbones"].items()))
+    return f"{means(first, found)}\n\n{verdicts(results['backbones'])}\n"
+
+
+def means(backbone: str, found: dict) -> str:
+    """A row per method: deletion and insertion under every reference, and the time."""
+    names, data, seeds = list(found["protocol"]), found["data"]["report"], len(found["seed"])
+    protocol, unseen = found["protocol"][names[0]], [name for name in names if name in found["unseen"]]
+    under = " / ".join(names)
+    lines = [
+        f"| {backbone}, {found['size']} px | deletion ↓ {under} | insertion ↑ {under} | ms per picture |",
+        "|---|---|---|---|",
+    ]
+    for method in found["methods"].values():
+        cells = [" / ".join(f"{method['references'][n][curve]['mean']:.3f}" for n in names) for curve in CURVES]
+        lines.append(f"| {method['label']} | {' | '.join(cells)} | {milliseconds(method)} |")
+    lines.append(
+        f"\nMeans of {seeds} training{'s' * (seeds > 1)} with {data['pictures'] // seeds} pictures each, seen by no "
+        f"training. Protocol `{protocol['name']}`, {protocol.get('budgets')} points; pixels become {under}"
+        + (f" ({' and '.join(unseen)} never trained on)" if unseen else "")
+        + f". On {found['device']}. The classifier is right about {percent(found['classifier']['accuracy'])} of them."
+    )
+    return "\n".join(lines)
+
+
+def milliseconds(method: dict) -> str:
+    return "" if method["ms"] is None else f"{method['ms']:.1f}"
+
+
+def verdicts(backbones: dict) -> str:
+    """A row per backbone and map of ours: a sign per opponent, curve and reference; who always loses, in a sentence."""
+    outcomes = {
+        (backbone, c["method"], c["against"], c["curve"], c["reference"]): outcome(c["difference"])
+        for backbone, found in backbones.items()
+        for c in found["comparisons"]
+    }
+    found = next(iter(backbones.values()))
+    label = {name: method["label"] for name, method in found["methods"].items()}
+    ours = list(dict.fromkeys(key[1] for key in outcomes))
+    opponents = list(dict.fromkeys(key[2] for key in outcomes))
+    lost = [o for o in opponents if {said for key, said in outcomes.items() if key[2] == o} == {"better"}]
+    shown, references = [o for o in opponents if o not in lost], list(found["protocol"])
+    lines = []
+    if lost:
+        who = f"{listed([label[one] for one in ours])} {'are' if len(ours) > 1 else 'is'}".capitalize()
+        kinds = f"on all {len(backbones)} kinds of classifiers" if len(backbones) > 1 else "on this classifier"
+        lines.append(
+            f"{who} better than {listed([label[o] for o in lost])} {kinds}, under every reference, on both curves.\n"
+        )
+    if shown:
+        lines += [
+            f"Against the others: the signs of deletion, then of insertion, under {listed(references)}: **+** "
+            "better, **−** worse, **=** no difference found (the 95 % interval of the paired differences holds 0).\n",
+            "| classifier | map | " + " | ".join(label[o] for o in shown) + " |",
+            "|---" * (2 + len(shown)) + "|",
         ]
-        for method in found["methods"].values():
-            cells = [
-                " / ".join(f"{method['references'][name][curve]['mean']:.3f}" for curve in CURVES) for name in names
-            ]
-            ms = "" if method["ms"] is None else f"{method['ms']:.1f}"
-            parts.append(
-                f"| {method['label']} | {' | '.join(cells)} | {method['average_precision']['mean']:.2f} | {ms} |"
-            )
-        parts += ["", *(f"- {sentence}" for sentence in headline(found)), ""]
-    return "\n".join(parts)
+        for backbone in backbones:
+            for method in ours:
+                cells = [signs(outcomes, backbone, method, o, references) for o in shown]
+                lines.append(f"| {backbone} | {label[method]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def signs(outcomes: dict, backbone: str, method: str, against: str, references) -> str:
+    """`+++ +=−`, or an empty cell where the two were not compared."""
+    curves = [[outcomes.get((backbone, method, against, curve, name)) for name in references] for curve in CURVES]
+    return " ".join("".join(SIGNS.get(said or "", "") for said in curve) for curve in curves).strip()
 
 
 def written(text: str, part: str) -> str:

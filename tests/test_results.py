@@ -63,9 +63,32 @@ def test_a_table_is_made_from_runs(tables):
 
     results = tables.collect({"vit": [run(0, 0.0), run(1, 0.2)]})
     readme, page = tables.as_readme(results), tables.as_page(results)
-    assert "| learned | 0.250 / 0.800 | 0.75 | 1.0 |" in readme and "2 trainings, 4 pictures" in readme
+    assert "| learned | 0.250 | 0.800 | 1.0 |" in readme and "2 trainings with 2 pictures each" in readme
     assert "| random | +0.300 (" in page.replace("Learned, better by", "")
-    assert "learned beats random on deletion and insertion" in readme
+    assert "learned beats random on deletion and insertion" in page
+    assert "Learned is better than random on this classifier" in readme and "no difference" not in readme
+
+
+def test_what_the_readme_says_follows_the_intervals(tables, results):
+    """Every sign, and who always loses, restated from the comparisons."""
+    readme = tables.as_readme(results)
+    heads = next(line for line in readme.splitlines() if line.startswith("| classifier |")).split(" | ")[2:]
+    always, shown = set(), 0
+    for backbone, found in results["backbones"].items():
+        label = {name: method["label"] for name, method in found["methods"].items()}
+        for c in found["comparisons"]:
+            low, high = c["difference"]["low"], c["difference"]["high"]
+            sign = "+" if low > 0 else "−" if high < 0 else "="
+            against = label[c["against"]]
+            if against not in [head.strip(" |") for head in heads]:
+                assert sign == "+"
+                always.add(against)
+                continue
+            row = next(line for line in readme.splitlines() if f"| {backbone} | {label[c['method']]} |" in line)
+            cell = row.split(" | ")[2:][[head.strip(" |") for head in heads].index(against)].strip(" |")
+            assert cell.split()[c["curve"] == "insertion"][list(found["protocol"]).index(c["reference"])] == sign
+            shown += 1
+    assert shown and f"better than {' and '.join(sorted(always))} on all" in readme
 
 
 def test_runs_of_other_settings_are_not_averaged(tables):
