@@ -70,7 +70,11 @@ def bin_edges(count: int, cuts: Sequence[float] = CUTS) -> list[int]:
 
 
 def sort_maps(values: torch.Tensor, inside: torch.Tensor) -> list[int]:
-    """Indices from the best score to the worst; of equal scores, first the more mass inside the cell."""
+    """Indices from the best score to the worst; of equal scores, first the more mass inside the cell.
+
+    >>> sort_maps(torch.tensor([0.2, 0.9, 0.2]), torch.tensor([1.0, 1.0, 5.0]))
+    [1, 2, 0]
+    """
     pairs = zip(values.tolist(), inside.tolist(), strict=True)
     return [index for index, _ in sorted(enumerate(pairs), key=lambda item: (-item[1][0], -item[1][1]))]
 
@@ -85,6 +89,10 @@ def aggregate(
     smooth: int | None = None,
 ) -> Aggregate:
     """The bins of one method's maps (S, h, w) that all ask for one cell.
+
+    >>> found = aggregate(torch.rand(30, 8, 8), cell=0)
+    >>> [one.count for one in found.bins], found.bins[0].mean.shape
+    ([1, 1, 13, 14, 1], (8, 8))
 
     Args:
         size: of the grid in pixels, to which maps are enlarged.
@@ -133,6 +141,10 @@ def aggatt_sheet(
     score: tuple[str, str] = ("L", "share of the positive mass in the framed cell, the one asked for"),
 ) -> PIL.Image.Image:
     """Per method a line of mean maps, best bin first, over a line with the map in the middle of each bin.
+
+    >>> found = aggregate(torch.rand(30, 8, 8), cell=0)
+    >>> aggatt_sheet([("random", found)], title="30 maps").mode
+    'RGB'
 
     Args:
         rows: name and `aggregate(...)` of each method.

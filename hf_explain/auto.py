@@ -22,7 +22,12 @@ NAMES: OrderedDict[str, str] = OrderedDict()
 
 
 class AutoModelForImageAttribution(_BaseAutoModelClass):
-    """The explainer class that fits a checkpoint's config."""
+    """The explainer class that fits a checkpoint's config.
+
+    >>> from hf_explain.modeling.configuration_explainer import RankingExplainerConfig
+    >>> AutoModelForImageAttribution._model_mapping[RankingExplainerConfig].__name__
+    'RankingExplainerForImageClassification'
+    """
 
     _model_mapping = _LazyAutoMapping(CONFIG_MAPPING_NAMES, NAMES)
 

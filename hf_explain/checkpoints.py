@@ -204,7 +204,12 @@ def load_checkpoint(folder: str, explainer, optimizer, settings: dict) -> tuple[
 def check_settings(folder: str, saved: dict, now: dict) -> None:
     for key in now:
         if saved.get(key) != now[key]:
+            differs = (
+                f"with {key}={saved.get(key)}, but this one has {key}={now[key]}"
+                if not isinstance(now[key], dict)  # fingerprints, which tell a person nothing
+                else f"of another {key}"
+            )
             raise ExplainerError(
-                f"{folder} belongs to a run with {key}={saved.get(key)}, but this one has {key}={now[key]}, which "
-                "would be another training; resume with the same settings, or begin anew in another output_dir."
+                f"{folder} belongs to a run {differs}, which would be another training; resume with the same settings, "
+                "or begin anew in another output_dir."
             )

@@ -63,7 +63,13 @@ class Scenes:
 
 
 def to_pixels(classifier, images: np.ndarray) -> torch.Tensor:
-    """pixel_values of equal-sized RGB pictures (N, H, W, 3) uint8 that need no resizing."""
+    """pixel_values of equal-sized RGB pictures (N, H, W, 3) uint8 that need no resizing.
+
+    >>> from hf_explain.scenes import draw_scenes
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> to_pixels(random_classifier(), draw_scenes(2, seed=0, size=32)[0]).shape
+    torch.Size([2, 3, 32, 32])
+    """
     rgb = torch.as_tensor(images).permute(0, 3, 1, 2).float() / 255
     return classifier.pixel_space.from_rgb(rgb)
 

@@ -48,6 +48,11 @@ def faithfulness_correlation(
 ) -> torch.Tensor:
     """Of the sum of a subset's attributions with the drop of the score when it is removed (Bhatt et al., 2020): (B,).
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> classifier, pictures, maps = random_classifier(), torch.rand(2, 3, 32, 32), torch.rand(2, 32, 32)
+    >>> faithfulness_correlation(classifier, pictures, maps, runs=8, subset_size=16).shape
+    torch.Size([2])
+
     Args:
         runs, subset_size: random subsets, and pixels of each; the same for every picture, by the seed.
         grid: instead of random subsets, the cells of a grid x grid partition of the picture.
@@ -95,6 +100,11 @@ def faithfulness_estimate(
 ) -> torch.Tensor:
     """As above, of groups of equally important pixels, one removed at a time (Alvarez-Melis & Jaakkola, 2018): (B,).
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> classifier, pictures, maps = random_classifier(), torch.rand(2, 3, 32, 32), torch.rand(2, 32, 32)
+    >>> faithfulness_estimate(classifier, pictures, maps, steps=8).shape
+    torch.Size([2])
+
     Args:
         steps: groups the pixels are split into by falling importance, of equal size up to rounding.
         seed: of the order among equal pixels.
@@ -131,6 +141,11 @@ def monotonicity_correlation(
 
     Nguyen & Martinez, 2020. They divide the change by the squared clean score, which no correlation sees.
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> classifier, pictures, maps = random_classifier(), torch.rand(2, 3, 32, 32), torch.rand(2, 32, 32)
+    >>> monotonicity_correlation(classifier, pictures, maps, steps=8, draws=2).shape
+    torch.Size([2])
+
     Args:
         steps: groups the pixels are split into by importance, of equal size up to rounding.
         draws: grays each group becomes, one after the other; drawn evenly from `grays`, the same for every picture.
@@ -166,6 +181,12 @@ def random_logit(
     batch_size: int = 32,
 ) -> torch.Tensor:
     """How alike the map is to the same method's map of another class (Sixt et al., 2020): (B,). Lower tells more apart.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> classifier, pictures, maps = random_classifier(), torch.rand(2, 3, 32, 32), torch.rand(2, 32, 32)
+    >>> from hf_explain import METHODS
+    >>> random_logit(classifier, pictures, METHODS["gradient"](classifier, pictures), method=METHODS["gradient"]).shape
+    torch.Size([2])
 
     Args:
         method: makes maps, called `method(classifier, pixel_values, targets)`.

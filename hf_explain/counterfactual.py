@@ -53,6 +53,11 @@ def counterfactual(
 
     A step that would not raise the class's logit is halved until it does; if none does, the picture stays.
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> moved = counterfactual(random_classifier(), torch.rand(2, 3, 32, 32), targets=3, steps=2)
+    >>> moved.pixel_values.shape, moved.logits.shape, bool((moved.logits.diff(dim=1) >= 0).all())
+    (torch.Size([2, 3, 32, 32]), torch.Size([2, 3]), True)
+
     Args:
         classifier: a `Classifier`, a Hub id, or a model together with image_processor=.
         targets: the classes wanted, an index or one per picture.

@@ -64,7 +64,14 @@ class Report:
 
 
 def better_by(ours: Report, theirs: Report, seed: int = 0) -> dict[str, dict[str, float]]:
-    """name -> mean difference ours - theirs, picture by picture, with its 95 % interval."""
+    """name -> mean difference ours - theirs, picture by picture, with its 95 % interval.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> classifier, pictures, maps = random_classifier(), torch.rand(2, 3, 32, 32), torch.rand(2, 32, 32)
+    >>> ours, theirs = (measure(classifier, pictures, one, budgets=5) for one in (maps, -maps))
+    >>> better_by(ours, theirs)["deletion"].keys()
+    dict_keys(['mean', 'low', 'high'])
+    """
     same = ours.protocol == theirs.protocol and torch.equal(ours.targets, theirs.targets)
     if not same:
         raise ExplainerError(
@@ -103,6 +110,12 @@ def measure(
     **changes,
 ) -> Report | dict[str, Report]:
     """Deletion, insertion and the like, of maps (B, H, W) of pictures (B, 3, H, W).
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> classifier, pictures, maps = random_classifier(), torch.rand(2, 3, 32, 32), torch.rand(2, 32, 32)
+    >>> report = measure(classifier, pictures, maps, preset="aha", reference="blur", budgets=5)
+    >>> report.deletion.shape, report.curves["insertion"].shape, report.protocol["reference"]
+    (torch.Size([2]), torch.Size([2, 5]), 'blur')
 
     Args:
         classifier: a `Classifier`, or a model together with image_processor=.

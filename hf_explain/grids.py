@@ -48,6 +48,10 @@ def confident_pictures(
     """The pictures whose predicted class, which must be the label if labels are given, is at least 0.99 probable.
 
     Where fewer than `needed` are, the next of `thresholds` is taken, and if there are none left, that is an error.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> confident_pictures(random_classifier(), torch.rand(4, 3, 32, 32), needed=2, thresholds=(0.1,)).indices
+    tensor([0, 1, 2, 3])
     """
     device = classifier.device
     scores = torch.cat([classifier.scores(classifier(x.to(device))).cpu() for x in pixel_values.split(batch_size)])
@@ -183,6 +187,11 @@ def explain_grids(
 ) -> torch.Tensor:
     """Signed maps (S, h, w) of a method at a layer ("input", "middle", "final") of all that is scored.
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> grids = make_grids(torch.rand(12, 3, 32, 32), torch.arange(12) % 6, count=2, n=2, kind="gridpg")
+    >>> explain_grids(random_classifier("resnet"), grids, "grad_cam", "final").shape
+    torch.Size([8, 4, 4])
+
     Args:
         method: a name or a function as of `attribute_at`, or a learned explainer (GridPG only; see `explain_cells`).
         cells: some of `grids.scored`, one after the other; all by default.
@@ -216,6 +225,13 @@ def explain_cells(explainer, grids: Grids, batch_size: int = 32) -> torch.Tensor
     Every cell's picture is explained for the one class that is asked for, and the stitched map is standardized as a
     whole. So this says whether an explainer's values, compared between pictures, are higher where the class is; the
     paper's DiFull asks what a method does with impossible pixels, and the two have no number in common.
+
+    >>> from hf_explain import RankingExplainerForImageClassification
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> explainer = RankingExplainerForImageClassification.from_classifier(random_classifier(), preset="tiny")
+    >>> grids = make_grids(torch.rand(12, 3, 32, 32), torch.arange(12) % 6, count=2, n=2, kind="difull_per_cell")
+    >>> explain_cells(explainer, grids).shape
+    torch.Size([8, 64, 64])
     """
     if grids.kind != PER_CELL:
         raise ExplainerError(f"the grids are of kind {grids.kind!r}; make them with kind='difull_per_cell'.")

@@ -64,6 +64,11 @@ def information_curves(
 ) -> dict[str, InformationCurve]:
     """{"sic": ..., "aic": ...} of maps (B, H, W) of pictures (B, 3, H, W), of the same forwards.
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> classifier, pictures, maps = random_classifier(), torch.rand(2, 3, 32, 32), torch.rand(2, 32, 32)
+    >>> sorted(information_curves(classifier, pictures, maps))
+    ['aic', 'sic']
+
     Args:
         thresholds: shares of the pixels that are shown, rising.
         start_share: share of the random pixels that are always shown; the same for every picture, by the seed.

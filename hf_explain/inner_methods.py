@@ -124,6 +124,10 @@ def attribute_at(
 ) -> torch.Tensor:
     """The maps (B, h, w) of a method at a layer, signed and as large as the layer's own.
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> attribute_at(random_classifier("resnet"), torch.rand(2, 3, 32, 32), None, "gradient", "final").shape
+    torch.Size([2, 2, 2])
+
     Args:
         classifier: a `Classifier`, or a `GridClassifier` of `hf_explain.grids`.
         method: a name of `INNER_METHODS`, or a function in the calling form of `METHODS`.

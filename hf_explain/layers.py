@@ -34,6 +34,11 @@ def find_layers(classifier: Classifier, size: tuple[int, int] | None = None) -> 
 
     Middle is the hidden state half-way through: block L / 2 of a ViT, stage 2 or 3 of four. Final is the last one whose
     cells the logits depend on: the last stage, the last block, or the one before where the head reads [CLS] only.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> layers = find_layers(random_classifier("resnet"))
+    >>> list(layers), layers["final"].feature.channels
+    (['input', 'middle', 'final'], 96)
     """
     height, width = size or classifier.size
     size = (height, width)
@@ -171,6 +176,12 @@ class LayerClassifier:
 
     Several maps of each picture may come at once, all pictures in turn: map r is of picture r % B. Special tokens are
     those of the picture.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> classifier, pictures = random_classifier("resnet"), torch.rand(2, 3, 32, 32)
+    >>> rest = LayerClassifier(classifier, find_layers(classifier)["final"], pictures)
+    >>> torch.allclose(rest(rest.maps), classifier(pictures), atol=1e-6), rest(torch.zeros_like(rest.maps)).shape
+    (True, torch.Size([2, 8]))
 
     Args:
         maps: of the pictures at that layer, where they are known.

@@ -46,6 +46,11 @@ def class_discrimination(
 
     The probability that a pixel of the one's evidence is ranked above one of the other's in the one's map, and the
     other way round in the other's map, averaged. A map that shows every object whatever the class scores about 0.5.
+
+    >>> left, right = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    >>> left[..., :2], right[..., 2:] = True, True
+    >>> class_discrimination(left.float(), right.float(), left, right).tolist()
+    [1.0]
     """
     scores = [above(one, one_mask, other_mask, seed), above(other, other_mask, one_mask, seed)]
     return torch.stack(scores).mean(0)

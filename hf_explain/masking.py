@@ -47,6 +47,11 @@ def masked_confidence(
 ) -> MaskedConfidence:
     """What the classifier says of pictures (B, 3, H, W) under their maps (B, H, W), taken as masks.
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> classifier, pictures, maps = random_classifier(), torch.rand(2, 3, 32, 32), torch.rand(2, 32, 32)
+    >>> sorted(masked_confidence(classifier, pictures, maps).mean())
+    ['average_drop', 'increase_in_confidence']
+
     Args:
         reference: where the mask is 0.
         normalize: stretch each map to [0, 1] first. Without it maps must be in [0, 1] already, as LTX's are.

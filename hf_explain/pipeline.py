@@ -34,6 +34,16 @@ class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
         "        seed: of a method that draws random numbers, and of the refinement.\n        target:",
         1,
     )
+    __doc__ += """
+    >>> from PIL import Image
+    >>> from transformers import pipeline
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> known = random_classifier()
+    >>> options = {"image_processor": known.image_processor, "method": "gradient"}
+    >>> explain = pipeline("image-attribution", model=known.model, **options)
+    >>> explain(Image.new("RGB", (90, 60)), target=3)[0]["attribution"].shape
+    (60, 90)
+    """
 
     def _read_classifier(self, model, image_processor) -> Classifier:
         if isinstance(model, ExplainerForImageClassification):

@@ -186,7 +186,11 @@ CHANGEABLE = {field.name for field in fields(Protocol)} - {"name", "curves"}
 
 
 def read_protocol(preset: str | Protocol, changes: dict) -> Protocol:
-    """The preset with single values changed."""
+    """The preset with single values changed.
+
+    >>> read_protocol("aha", {"reference": "blur", "budgets": 5}).cuts(4, 4)
+    [0, 4, 8, 12, 16]
+    """
     if isinstance(preset, str) and preset not in PRESETS:
         raise ExplainerError(f"unknown preset {preset!r}; choose from {', '.join(PRESETS)}.")
     changes, protocol = dict(changes), PRESETS[preset] if isinstance(preset, str) else preset

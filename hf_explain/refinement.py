@@ -33,6 +33,9 @@ BUDGETS, NOISE, CHECK = range(3)  # what is drawn
 class Refinement:
     """How `refine` moves a map.
 
+    >>> Refinement(steps=4, references=("black", "blur")).budgets
+    6
+
     Args:
         steps: of Adam; 0 leaves the map alone.
         learning_rate: about how far one step moves a cell of a grid, in standard deviations of the start.
@@ -87,6 +90,11 @@ def refine(
 
     They are the standardized start plus what was found. A picture's map depends on nothing but the picture, its start,
     its class and the seed. The classifier is left as it was.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> classifier, pictures, maps = random_classifier(), torch.rand(2, 3, 32, 32), torch.rand(2, 32, 32)
+    >>> refine(classifier, pictures, maps, steps=1, budgets=2).shape
+    torch.Size([2, 32, 32])
 
     Args:
         classifier: a `Classifier`, or a model together with image_processor=.

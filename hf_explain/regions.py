@@ -45,6 +45,12 @@ def smallest_region(
     Measured at `budgets` evenly spaced shares: a share counts only if every larger one keeps the prediction too, since
     a picture may be recognized by chance with less.
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> classifier, pictures, maps = random_classifier(), torch.rand(2, 3, 32, 32), torch.rand(2, 32, 32)
+    >>> region = smallest_region(classifier, pictures, maps, budgets=5)
+    >>> region.masks.shape, region.agreement[1.0]
+    (torch.Size([2, 32, 32]), 1.0)
+
     Args:
         classifier: or an explainer, whose maps are taken if there are no attributions.
         targets: the predictions, if they are known already; another class is refused.

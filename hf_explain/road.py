@@ -55,6 +55,11 @@ def road(
 ) -> Road:
     """ROAD of maps (B, H, W) of pictures (B, 3, H, W).
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> classifier, pictures, maps = random_classifier(), torch.rand(2, 3, 32, 32), torch.rand(2, 32, 32)
+    >>> road(classifier, pictures, maps, percentiles=(20, 50)).combined.shape
+    torch.Size([2])
+
     Args:
         percentiles: shares of the pixels that are imputed, in percent; exactly that many whatever ties the map has.
         score: "probability", "logit", "indicator" (is the class the prediction?) or "difference", of the probability

@@ -42,6 +42,11 @@ def infidelity(
 
     What it says is the sum of the map, the same for all channels, times the perturbation, in `pixel_values`' space.
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> classifier, pictures, maps = random_classifier(), torch.rand(2, 3, 32, 32), torch.rand(2, 32, 32)
+    >>> infidelity(classifier, pictures, maps, draws=2).shape
+    torch.Size([2])
+
     Args:
         perturbation: "noise", Gaussian, or "blocks": for each draw and grid the cells become random grays one after
             the other, and each state is a perturbation.
@@ -99,6 +104,11 @@ def max_sensitivity(
     batch_size: int = 32,
 ) -> torch.Tensor:
     """How far a map moves, at most, when the picture moves a little, as a share of its norm: (B,). Lower is better.
+
+    >>> from hf_explain import METHODS
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> max_sensitivity(random_classifier(), torch.rand(2, 3, 32, 32), method=METHODS["gradient"], draws=2).shape
+    torch.Size([2])
 
     Args:
         method: makes maps, called `method(classifier, pixel_values, targets)`.

@@ -43,7 +43,11 @@ def correlation(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def summary(values: torch.Tensor) -> dict[str, float]:
-    """Mean and median of the correlations, of how many, and how many had none because a map was constant."""
+    """Mean and median of the correlations, of how many, and how many had none because a map was constant.
+
+    >>> sorted(summary(torch.tensor([0.1, 0.3])))
+    ['constant', 'mean', 'median', 'n']
+    """
     known = values[values.isfinite()]
     mean, median = (float(known.mean()), float(known.quantile(0.5))) if len(known) else (float("nan"),) * 2
     return {"mean": mean, "median": median, "n": len(values), "constant": len(values) - len(known)}
@@ -57,6 +61,10 @@ def class_sensitivity(
     classifier: Classifier, pixel_values: torch.Tensor, method: Method, batch_size: int = 32, **options
 ) -> torch.Tensor:
     """Rank correlation (B,) of the maps of the likeliest and of the least likely class; the lower, the better.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> class_sensitivity(random_classifier(), torch.rand(2, 3, 32, 32), "input_x_gradient").shape
+    torch.Size([2])
 
     Args:
         method: a name of `METHODS`, a function in their calling form, or a learned explainer.
@@ -97,6 +105,11 @@ def parameter_randomization(
     """Rank correlation with the true map while the weights become noise from the head down, in `steps` steps.
 
     The classes stay those of the unharmed classifier. Its weights are the same afterwards, to the last bit.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> steps = parameter_randomization(random_classifier(), torch.rand(2, 3, 32, 32), "gradient", steps=2)
+    >>> [round(step.share, 2) for step in steps][-1]
+    1.0
 
     Args:
         method: a name of `METHODS`, a function in their calling form, or a learned explainer of this classifier.

@@ -71,7 +71,11 @@ def draw_scenes(count: int, seed: int, size: int = 64, start: int = 0):
 
 
 def load_scenes(count: int, seed: int, size: int = 64):
-    """The same as a `datasets.Dataset` with image, label, evidence (mask) and segments."""
+    """The same as a `datasets.Dataset` with image, label, evidence (mask) and segments.
+
+    >>> load_scenes(2, seed=0).column_names
+    ['image', 'label', 'evidence', 'segments']
+    """
     import datasets  # heavy, and not needed to draw
 
     features = datasets.Features(

@@ -22,7 +22,11 @@ def pearson(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def spearman(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Correlation of the ranks in rows (B, K), equal numbers sharing their mean rank: (B,)."""
+    """Correlation of the ranks in rows (B, K), equal numbers sharing their mean rank: (B,).
+
+    >>> spearman(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 8.0, 27.0]])).round(decimals=3).tolist()
+    [1.0]
+    """
     return pearson(mean_rank(a), mean_rank(b))
 
 
@@ -35,6 +39,10 @@ def ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Structural similarity of rows (B, K), with windows of 7 along the row, as Quantus compares flattened maps: (B,).
 
     Each row is divided by its largest absolute value first.
+
+    >>> x = torch.rand(1, 16)
+    >>> ssim(x, x).round(decimals=3).tolist()
+    [1.0]
     """
     a, b = (v.double() / v.double().abs().amax(1, keepdim=True).clamp(min=1e-30) for v in (a, b))
     both = torch.cat([a, b], 1)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 import transformers
 from transformers import AutoModelForImageClassification, PreTrainedConfig, PreTrainedModel
 
+from .modeling.classifier import Classifier
 from .modeling.perturbation import ExplainerError, PixelSpace, blend, reference_image
 from .scenes import CLASSES
 
@@ -119,7 +120,11 @@ def check_recipe(backbone: str, size: int) -> None:
 
 
 def build_classifier(backbone: str, size: int = 64, seed: int = 0) -> PreTrainedModel:
-    """An untrained classifier of the scenes' classes."""
+    """An untrained classifier of the scenes' classes.
+
+    >>> build_classifier("swin", size=64).config.num_labels
+    8
+    """
     check_recipe(backbone, size)
     recipe = RECIPES[backbone]
     config = (recipe.large if size >= LARGE else recipe.small)(size)
@@ -129,6 +134,16 @@ def build_classifier(backbone: str, size: int = 64, seed: int = 0) -> PreTrained
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return AutoModelForImageClassification.from_config(config)
+
+
+def random_classifier(backbone: str = "vit", size: int = 32) -> Classifier:
+    """An untrained `Classifier` of the scenes' classes, quick to make: what the examples in docstrings explain.
+
+    >>> random_classifier("resnet")(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 8])
+    """
+    processor = transformers.ViTImageProcessorPil(size={"height": size, "width": size})
+    return Classifier(build_classifier(backbone, size), processor).freeze()
 
 
 def train_classifier(

@@ -56,6 +56,14 @@ def train(
 ) -> TrainingResult:  # fmt: skip
     """Trains the head of `explainer` in place; then it has its best weights, judged by `eval_dataset`.
 
+    >>> from hf_explain import RankingExplainerForImageClassification
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> explainer = RankingExplainerForImageClassification.from_classifier(random_classifier(), preset="tiny")
+    >>> rows = [{"pixel_values": torch.rand(3, 32, 32)} for _ in range(4)]
+    >>> config = TrainingConfig(max_steps=1, per_device_train_batch_size=2, num_workers=0)
+    >>> train(explainer, rows, config, progress_bar=False).step
+    1
+
     Args:
         dataset: of rows {"pixel_values": (3, H, W)}, as the classifier's image processor returns them; with a length,
             or a stream.

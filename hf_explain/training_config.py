@@ -22,6 +22,9 @@ OVERRIDES = OF_METHOD["ranking"]
 class TrainingConfig:
     """How a head is trained. The weights depend on nothing else, apart from the pictures and the head they begin with.
 
+    >>> TrainingConfig(max_steps=500, references=("black", "blur")).learning_rate
+    0.001
+
     Args:
         seed: of the order of the pictures and of all random numbers of the objective.
         max_steps: optimizer steps.

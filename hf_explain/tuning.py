@@ -45,6 +45,12 @@ def tune(
 ) -> Tuned:  # fmt: skip
     """Maps (B, H, W) of a copy of the explainer that is tuned on each picture by itself; the explainer stays as it is.
 
+    >>> from hf_explain import LtxExplainerForImageClassification
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> explainer = LtxExplainerForImageClassification.from_classifier(random_classifier())
+    >>> tune(explainer, torch.rand(1, 3, 32, 32), steps=1).losses.shape
+    torch.Size([1, 2])
+
     Args:
         targets: the classes explained; the prediction by default, never the truth.
         steps: of Adam.

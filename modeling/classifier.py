@@ -26,6 +26,12 @@ class Classifier(nn.Module):
     It never changes the model by being made or called; `freeze()` and `from_pretrained` switch gradients of the
     weights and training mode off.
 
+    >>> from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
+    >>> model = ViTForImageClassification(ViTConfig(image_size=32, patch_size=8, num_hidden_layers=1, num_labels=3))
+    >>> classifier = Classifier(model, ViTImageProcessorPil(size={"height": 32, "width": 32}))
+    >>> classifier(torch.zeros(2, 3, 32, 32)).shape, classifier.num_labels, classifier.pixel_space.gain
+    (torch.Size([2, 3]), 3, (2.0, 2.0, 2.0))
+
     Args:
         model: an image classifier of transformers.
         image_processor: its processor. Without one, pictures cannot be read and colors have no meaning.

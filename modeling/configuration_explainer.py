@@ -14,6 +14,9 @@ FORMAT_VERSION = 1
 class ExplainerConfig(PreTrainedConfig):
     """What every explainer knows about the classifier it explains.
 
+    >>> ExplainerConfig(image_size=[32, 32], num_labels=3).trained_steps
+    0
+
     Args:
         format_version: of the checkpoint; a newer one than this library knows is refused.
         classifier_name_or_path: Hub id or folder of the classifier; None when it travels inside, or has no name.
@@ -78,6 +81,9 @@ class ExplainerConfig(PreTrainedConfig):
 class RankingExplainerConfig(ExplainerConfig):
     """Config of `RankingExplainerForImageClassification`.
 
+    >>> RankingExplainerConfig(hidden_size=24, hybrid=True).slope_references
+    ['blur', 'black', 1.0]
+
     Args:
         hidden_size: channels of the decoder at stride 16 and coarser, and of a class embedding.
         pixel_size: channels at full resolution. Strides between have hidden_size / 2, / 4, ..., at least pixel_size.
@@ -109,6 +115,9 @@ class RankingExplainerConfig(ExplainerConfig):
 class LtxExplainerConfig(ExplainerConfig):
     """Config of `LtxExplainerForImageClassification`.
 
+    >>> LtxExplainerConfig().class_conditional
+    True
+
     Args:
         trunk_config: of the trainable copy of the classifier.
     """
@@ -120,6 +129,9 @@ class LtxExplainerConfig(ExplainerConfig):
 
 class DiffMaskExplainerConfig(ExplainerConfig):
     """Config of `DiffMaskExplainerForImageClassification`.
+
+    >>> DiffMaskExplainerConfig(multiplier=5.0).class_conditional  # it explains the prediction only
+    False
 
     Args:
         stem: path of the convolution whose map is gated.

@@ -64,7 +64,13 @@ class DiffMaskHead(nn.Module):
 
 
 class DiffMaskExplainerForImageClassification(ExplainerForImageClassification):
-    """Gates learned to close wherever the classifier's output allows it. It explains the prediction only."""
+    """Gates learned to close wherever the classifier's output allows it. It explains the prediction only.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> explainer = DiffMaskExplainerForImageClassification.from_classifier(random_classifier())
+    >>> explainer(torch.rand(1, 3, 32, 32)).attributions.shape
+    torch.Size([1, 32, 32])
+    """
 
     config_class = DiffMaskExplainerConfig
     config: DiffMaskExplainerConfig

@@ -48,6 +48,9 @@ class ExplainerOutput(ModelOutput):
     attributions: float32, higher = more important, at the input's resolution: (B, H, W), or (B, T, H, W) for T targets.
     logits: the classifier's, (B, num_labels).
     targets: the classes explained, (B,) or (B, T).
+
+    >>> ExplainerOutput(attributions=torch.zeros(2, 32, 32), logits=torch.zeros(2, 8)).attributions.shape
+    torch.Size([2, 32, 32])
     """
 
     attributions: torch.Tensor | None = None
@@ -59,6 +62,16 @@ class ExplainerForImageClassification(PreTrainedModel):
     """What all explainers share: the frozen classifier, its features, targets, and the checkpoint.
 
     An explainer implements `attribute(pixel_values, maps, targets) -> (B, T, H, W)`.
+
+    >>> import tempfile
+    >>> from hf_explain import RankingExplainerForImageClassification
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> explainer = RankingExplainerForImageClassification.from_classifier(random_classifier(), preset="tiny")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     explainer.save_pretrained(folder)
+    ...     again = ExplainerForImageClassification.from_pretrained(folder)  # whichever explainer it is
+    >>> type(again) is type(explainer)
+    True
     """
 
     config_class = ExplainerConfig

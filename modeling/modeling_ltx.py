@@ -47,7 +47,13 @@ class LtxHead(nn.Module):
 
 
 class LtxExplainerForImageClassification(ExplainerForImageClassification):
-    """Masks of what is enough for a class, from a trainable copy of the classifier."""
+    """Masks of what is enough for a class, from a trainable copy of the classifier.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> explainer = LtxExplainerForImageClassification.from_classifier(random_classifier())
+    >>> explainer(torch.rand(1, 3, 32, 32), targets=torch.tensor([[0, 3]])).attributions.shape
+    torch.Size([1, 2, 32, 32])
+    """
 
     config_class = LtxExplainerConfig
     config: LtxExplainerConfig

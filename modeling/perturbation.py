@@ -18,7 +18,13 @@ import torch.nn.functional as F
 
 
 class ExplainerError(Exception):
-    """What came, what was expected, what to do. Not a ValueError: transformers swallows those while loading."""
+    """What came, what was expected, what to do. Not a ValueError: transformers swallows those while loading.
+
+    >>> read_reference("grey")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    hf_explain.modeling.perturbation.ExplainerError: unknown reference 'grey'; choose from ...
+    """
 
 
 @dataclass(frozen=True)
@@ -293,7 +299,12 @@ def top_mask(rank: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def blend(pixel_values: torch.Tensor, mask: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """`pixel_values` (B, 3, H, W) with `reference` where `mask` (B, H, W), bool or in [0, 1], is set."""
+    """`pixel_values` (B, 3, H, W) with `reference` where `mask` (B, H, W), bool or in [0, 1], is set.
+
+    >>> mask = torch.tensor([[[True, False]]])
+    >>> blend(torch.ones(1, 3, 1, 2), mask, torch.zeros(1, 3, 1, 2))[0, 0].tolist()
+    [[0.0, 1.0]]
+    """
     mask, pixel_values, reference = mask[:, None], floating(pixel_values), floating(reference)
     if mask.dtype == torch.bool:
         return torch.where(mask, reference, pixel_values)

@@ -127,7 +127,11 @@ def soft_topk(scores: torch.Tensor, budgets: torch.Tensor, tau: float) -> torch.
 
 
 def draw_gumbel(shape, generator: torch.Generator, like: torch.Tensor) -> torch.Tensor:
-    """Standard Gumbel noise, drawn in float32: low precision would truncate it."""
+    """Standard Gumbel noise, drawn in float32: low precision would truncate it.
+
+    >>> draw_gumbel((2, 4), torch.Generator().manual_seed(0), torch.zeros(1)).shape
+    torch.Size([2, 4])
+    """
     uniform = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float32)
     tiny = torch.finfo(torch.float32).tiny
     return uniform.clamp_(tiny).log_().neg_().clamp_(tiny).log_().neg_().to(like)

@@ -1,103 +1,148 @@
-"""The snippets of README and how-tos run as they are, against a loopback Hub with tiny stand-ins under those ids."""
+"""README and how-tos: what they print runs, against a loopback Hub with tiny stand-ins under the ids they name."""
 
+import contextlib
+import io
 import json
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+import snippets
 from loopback_hub import LoopbackHub
 
-TESTS = Path(__file__).resolve().parent
-ROOT = TESTS.parent
-PAGES = sorted(p for p in [ROOT / "README.md", *ROOT.glob("docs/*.md")] if p.name != "timm.md")  # needs timm
+from hf_explain import METHODS, cli
 
-RUN = """
-import contextlib, io, json, os, shutil, sys, traceback
-import numpy, PIL.Image, torch, transformers
-from families import build, processor
-
-for name in ("cat.jpg", "dog.jpg"):
-    values = numpy.random.default_rng(len(name)).integers(0, 255, (60, 90, 3), dtype=numpy.uint8)
-    PIL.Image.fromarray(values).save(name)
-
-classifier = build("vit", image_size=224, patch_size=32)
-labels = {i: f"class {i}" for i in range(1000)} | {281: "tabby, tabby cat", 282: "tiger cat", 340: "zebra"}
-classifier.config.id2label, classifier.config.label2id = labels, {v: k for k, v in labels.items()}
-classifier.classifier = torch.nn.Linear(classifier.config.hidden_size, 1000)
-classifier.push_to_hub("google/vit-base-patch16-224")
-processor(224).push_to_hub("google/vit-base-patch16-224")
-backbone = transformers.Dinov2Model(transformers.Dinov2Config(
-    hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=224, patch_size=56, mlp_ratio=1))
-backbone.push_to_hub("facebook/dinov2-base")
-processor(224, image_mean=[0.4] * 3, image_std=[0.2] * 3).push_to_hub("facebook/dinov2-base")
-
-from hf_explain.cli import main  # the data set of maps that a command of docs/explain.md makes
-
-os.mkdir("my-pictures")
-for name in ("cat.jpg", "dog.jpg"):
-    shutil.copy(name, "my-pictures")
-explain = "explain --classifier google/vit-base-patch16-224 --method gradient --dataset my-pictures --output_dir maps"
-assert main(explain.split()) == 0
-
-results = {}
-for page, number, code in json.load(open("snippets.json")):
-    try:
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            exec(compile(code, f"{page}, snippet {number}", "exec"), {"__name__": "__main__"})
-        results[f"{page} {number}"] = {"printed": printed.getvalue()}
-    except Exception:
-        results[f"{page} {number}"] = {"error": traceback.format_exc()}
-json.dump(results, open("results.json", "w"))
-"""
-
-
-def snippets():
-    found = []
-    for page in PAGES:
-        blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.M | re.S)
-        found += [(page.name, number, code) for number, code in enumerate(blocks)]
-    return sorted(found, key=lambda s: PAGES.index(next(p for p in PAGES if p.name == s[0])))
+ROOT, TESTS = snippets.ROOT, snippets.ROOT / "tests"
+EVERY = snippets.snippets()
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
-    (folder / "snippets.json").write_text(json.dumps(snippets()))
-    (folder / "run.py").write_text(RUN)
     with LoopbackHub() as hub:
         environment = {
             **os.environ,
             **hub.environment(folder / "home"),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(TESTS)]),
+            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, TESTS))),
             "OMP_NUM_THREADS": "1",
+            "ACCELERATE_USE_CPU": "true",
         }
         done = subprocess.run(
-            [sys.executable, "run.py"], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-        )
+            [sys.executable, TESTS / "snippets.py"],
+            cwd=folder, env=environment, capture_output=True, text=True, timeout=400,
+        )  # fmt: skip
         assert done.returncode == 0, done.stderr
         files = {repo: sorted(hub.files(repo)) for repo in ("you/vit-base-explainer",)}
-    return json.loads((folder / "results.json").read_text()) | {"files": files}
+    return json.loads((folder / "results.json").read_text()) | {"files": files, "folder": folder}
 
 
-@pytest.mark.parametrize("page, number", [s[:2] for s in snippets()])
+@pytest.mark.parametrize("page, number", [one[:2] for one in EVERY])
 def test_snippet(page, number, results):
     result = results[f"{page} {number}"]
     assert "error" not in result, result["error"]
 
 
+def of_page(results, page, language="python"):
+    """What each of its blocks printed."""
+    return [
+        results[f"{name} {number}"]["printed"] for name, number, kind, _ in EVERY if (name, kind) == (page, language)
+    ]
+
+
 def test_snippets_do_what_they_say(results):
-    first = results["README.md 0"]["printed"]
+    first, head, classes = of_page(results, "README.md")
     assert "(60, 90)" in first
-    assert "['tabby, tabby cat', 'tiger cat'] [3, 3]" in results["README.md 1"]["printed"]
-    assert "(1, 2, 224, 224)" in results["README.md 2"]["printed"].replace("torch.Size([", "(").replace("])", ")")
+    assert "(1, 2, 224, 224)" in head.replace("torch.Size([", "(").replace("])", ")")
+    assert "['tabby, tabby cat', 'tiger cat'] [3, 3]" in classes
     assert {"README.md", "config.json", "model.safetensors"} <= set(results["files"]["you/vit-base-explainer"])
+    assert "67 tokens fit no grid of a 64 x 64 picture" in of_page(results, "add_a_backbone.md")[0]
 
 
-def test_every_page_is_tested_and_linked():
-    assert {page.name for page in PAGES} | {"timm.md"} == {"README.md", *(p.name for p in ROOT.glob("docs/*.md"))}
-    text = (ROOT / "README.md").read_text() + "".join(p.read_text() for p in ROOT.glob("docs/*.md"))
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (ROOT / target).exists() or (ROOT / "docs" / target).exists(), target
+def test_commands_do_what_they_say(results):
+    folder = results["folder"]
+    assert (folder / "README/hf-explain-demo/report.html").exists()
+    for explainer in ("README/explainer", "train/explainer", "train/published"):
+        assert json.loads((folder / explainer / "config.json").read_text())["trained_steps"] > 0
+    assert (folder / "README/results/results.csv").exists() and (folder / "measure/results/results.csv").exists()
+    assert any("classifier passes" in printed for printed in of_page(results, "train.md", "bash"))
+
+
+def test_an_unknown_or_failing_command_is_an_error():
+    with pytest.raises(AssertionError, match="neither in SMALL nor in NOT_RUN"):
+        snippets.run_command(["python", "scripts/unknown.py"])
+    with pytest.raises(AssertionError, match="ended with 2"):
+        snippets.run_command(["hf-explain", "train", "--dataset", "scenes"])
+
+
+def test_commands_are_read_as_a_shell_reads_them():
+    block = 'A=1 torchrun --nproc-per-node 2 x.py \\\n    --b "c d"  # why\npip install . && pytest\n'
+    words = ["A=1", "torchrun", "--nproc-per-node", "2", "x.py", "--b", "c d"]
+    assert snippets.commands(block) == [words, ["pip", "install", "."], ["pytest"]]
+    assert snippets.launched(words[1:]) == ["x.py", "--b", "c d"]
+
+
+def test_installing_is_what_the_workflow_does():
+    said = {" ".join(c) for *_, kind, code in EVERY if kind == "bash" for c in snippets.commands(code) if c[0] == "pip"}
+    done = (ROOT / ".ci/run").read_text().replace("--quiet ", "").replace('"', "")
+    assert "pip install -e .[test] -c constraints.txt" in said and "pip install -e .[test] -c constraints.txt" in done
+    extras = {extra for one in said for extra in re.findall(r"\.\[(\w+)\]", one)}
+    assert extras <= set(
+        re.findall(r'"(\w+)": \w+', re.search(r"extras_require=(.*)", (ROOT / "setup.py").read_text())[1])
+    )
+
+
+# ---- what is said between the snippets ----
+
+
+def prose(page):
+    return re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+
+
+def help_of(command):
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
+        cli.main([command, "--help"])
+    return printed.getvalue()
+
+
+def test_commands_and_flags_in_the_text_exist():
+    flags = {flag for command in cli.COMMANDS for flag in re.findall(r"--\w+", help_of(command))}
+    flags |= {flag for path in ROOT.glob("scripts/*.py") for flag in re.findall(r'"(--\w+)"', path.read_text())}
+    for page in snippets.PAGES:
+        for code in re.findall(r"`([^`]+)`", prose(page)):
+            words = code.split()
+            if words[0] == "hf-explain":
+                assert words[1] in cli.COMMANDS, f"{page.name}: {code}"
+            if words[0] == "python" and words[1].startswith("scripts/"):
+                assert (ROOT / words[1]).exists(), f"{page.name}: {code}"
+            if words[0] in ("hf-explain", "python") or words[0].startswith("--"):
+                assert set(re.findall(r"--\w+", code)) <= flags, f"{page.name}: {code}"
+
+
+def test_names_in_the_text_exist():
+    """`hf_explain.a.b` is there, and the README names every method."""
+    from importlib import import_module
+
+    for page in snippets.PAGES:
+        for name in re.findall(r"`(hf_explain(?:\.\w+)+)", prose(page)):
+            module, thing = import_module("hf_explain"), None
+            for part in name.split(".")[1:]:
+                with contextlib.suppress(ImportError):
+                    import_module(f"{module.__name__}.{part}")
+                module = thing = getattr(module, part, None)
+                assert thing is not None, f"{page.name}: {name}"
+                if not hasattr(thing, "__path__") and not hasattr(thing, "__spec__"):
+                    break
+    named = set(re.findall(r"`([\w-]+)`", prose(ROOT / "README.md")))
+    assert {name.replace("_", "-") for name in METHODS} <= named
+    assert {f"`{name}`" for name in METHODS} <= set(re.findall(r"`\w+`", prose(ROOT / "docs/methods.md")))
+
+
+def test_every_page_is_linked_and_every_link_leads_somewhere():
+    linked = set()
+    for page in snippets.PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            linked.add((page.parent / target).resolve())
+    assert set(snippets.PAGES) <= {*linked, ROOT / "README.md"}

@@ -62,6 +62,10 @@ def attention_rollout(
 
     The same for every class: it knows the picture, not the logit.
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> attention_rollout(random_classifier(), torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 32, 32])
+
     Args:
         fuse: how heads become one: "mean", "max" or "min".
         discard: share of each layer's smallest weights that are dropped.
@@ -92,6 +96,10 @@ def transformer_attribution(
     """Attention times its positive gradient, added up over the layers (Chefer et al., arXiv 2103.15679).
 
     The rule of their second paper, which needs no relevance propagation through the other layers.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> transformer_attribution(random_classifier(), torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 32, 32])
     """
     tokens, found = find_tokens(classifier, pixel_values, "transformer_attribution"), []
     for x, t in batches(classifier, pixel_values, targets, batch_size):

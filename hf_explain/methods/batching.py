@@ -20,7 +20,12 @@ def slowly(items: Sequence, what: str):
 
 
 def batches(classifier: Classifier, pixel_values, targets, batch_size: int) -> list[tuple]:
-    """(pictures, classes) of at most `batch_size` on the classifier's device, the prediction where none is given."""
+    """(pictures, classes) of at most `batch_size` on the classifier's device, the prediction where none is given.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> [len(x) for x, t in batches(random_classifier(), torch.rand(5, 3, 32, 32), None, batch_size=2)]
+    [2, 2, 1]
+    """
     if batch_size < 1:
         raise ExplainerError(f"batch_size={batch_size}; give the pictures per forward, at least 1.")
     with torch.inference_mode(False):

@@ -46,17 +46,32 @@ def cell_by_cell(rest, maps: torch.Tensor, targets: torch.Tensor) -> torch.Tenso
 
 
 def grad_cam(classifier: Classifier, pixel_values, targets=None, *, batch_size: int = 32) -> torch.Tensor:
-    """Grad-CAM (arXiv 1610.02391) of the last map, enlarged to the picture."""
+    """Grad-CAM (arXiv 1610.02391) of the last map, enlarged to the picture.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> grad_cam(random_classifier(), torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 32, 32])
+    """
     return at_last_layer(classifier, pixel_values, targets, weighed_by_gradient, batch_size)
 
 
 def grad_cam_plus_plus(classifier: Classifier, pixel_values, targets=None, *, batch_size: int = 32) -> torch.Tensor:
-    """Grad-CAM++ (arXiv 1710.11063) of the last map, enlarged to the picture."""
+    """Grad-CAM++ (arXiv 1710.11063) of the last map, enlarged to the picture.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> grad_cam_plus_plus(random_classifier(), torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 32, 32])
+    """
     return at_last_layer(classifier, pixel_values, targets, weighed_by_positive_gradient, batch_size)
 
 
 def layer_cam(classifier: Classifier, pixel_values, targets=None, *, batch_size: int = 32) -> torch.Tensor:
-    """Layer-CAM (TIP 2021) of the last map, enlarged to the picture."""
+    """Layer-CAM (TIP 2021) of the last map, enlarged to the picture.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> layer_cam(random_classifier(), torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 32, 32])
+    """
     return at_last_layer(classifier, pixel_values, targets, cell_by_cell, batch_size)
 
 
@@ -73,6 +88,10 @@ def score_cam(classifier: Classifier, pixel_values, targets=None, *, batch_size:
     """Score-CAM (arXiv 1910.01279): each channel weighed by the class's probability with the picture seen through it.
 
     A forward per channel. Channels that are the same everywhere show nothing and weigh nothing.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> score_cam(random_classifier(), torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 32, 32])
     """
     layer, maps = last_layer(classifier, pixel_values), []
     with torch.no_grad():

@@ -60,13 +60,23 @@ def guided_gradient(classifier: Classifier, pixel_values: torch.Tensor, targets:
 
 
 def guided_backprop(classifier: Classifier, pixel_values, targets=None, *, batch_size: int = 32) -> torch.Tensor:
-    """Gradient through ReLUs that let only positive gradients back; absolute, the largest over the channels."""
+    """Gradient through ReLUs that let only positive gradients back; absolute, the largest over the channels.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> guided_backprop(random_classifier("resnet"), torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 32, 32])
+    """
     pairs = batches(classifier, pixel_values, targets, batch_size)
     return torch.cat([guided_gradient(classifier, x, t).abs().amax(1) for x, t in pairs])
 
 
 def guided_grad_cam(classifier: Classifier, pixel_values, targets=None, *, batch_size: int = 32) -> torch.Tensor:
-    """Grad-CAM (arXiv 1610.02391) times the guided gradient."""
+    """Grad-CAM (arXiv 1610.02391) times the guided gradient.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> guided_grad_cam(random_classifier("resnet"), torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 32, 32])
+    """
     maps = []
     for x, t in batches(classifier, pixel_values, targets, batch_size):
         guided = guided_gradient(classifier, x, t).abs().amax(1)

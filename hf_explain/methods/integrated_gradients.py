@@ -21,6 +21,10 @@ def integrated_gradients(
 ) -> torch.Tensor:
     """Gradient along the straight line from the reference to the picture, times the way, summed over the channels.
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> integrated_gradients(random_classifier(), torch.rand(2, 3, 32, 32), steps=4).shape
+    torch.Size([2, 32, 32])
+
     Args:
         steps: points on the line (Gauss-Legendre).
         reference: where the line begins; "noise" is no reference of this method.

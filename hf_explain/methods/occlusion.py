@@ -24,6 +24,10 @@ def occlusion(
 ) -> torch.Tensor:
     """How far the class's probability falls when a square is covered, averaged over the squares that cover a pixel.
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> occlusion(random_classifier(), torch.rand(2, 3, 32, 32), window=16, stride=8).shape
+    torch.Size([2, 32, 32])
+
     Args:
         window, stride: side of the square and its step, in pixels.
         reference: what covers it.

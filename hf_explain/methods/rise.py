@@ -16,6 +16,10 @@ def rise(
 ) -> torch.Tensor:  # fmt: skip
     """What masks do not show is 0, the mean color of most processors.
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> rise(random_classifier(), torch.rand(2, 3, 32, 32), masks=8).shape
+    torch.Size([2, 32, 32])
+
     Args:
         masks: how many, the same for all pictures.
         cells: of a mask, a side.

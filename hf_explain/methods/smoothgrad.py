@@ -18,6 +18,10 @@ def smoothgrad(
 
     captum's draws its noise from the global generator, so that a picture's map would depend on what ran before.
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> smoothgrad(random_classifier(), torch.rand(2, 3, 32, 32), samples=4).shape
+    torch.Size([2, 32, 32])
+
     Args:
         samples: noisy copies of each picture, all pictures with the same noise.
         noise: its spread, as a share of the picture's range.

@@ -26,6 +26,10 @@ def feature_ablation(
 ) -> torch.Tensor:  # fmt: skip
     """How far the class's probability falls when a region is removed.
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> feature_ablation(random_classifier(), torch.rand(2, 3, 32, 32), regions=4).shape
+    torch.Size([2, 32, 32])
+
     Args:
         regions: "superpixels", cells per side, or the number of each pixel's region.
         reference: what the removed pixels become.
@@ -47,6 +51,10 @@ def lime(
 ) -> torch.Tensor:  # fmt: skip
     """LIME (arXiv 1602.04938): a ridge regression of the class's probability on which regions are there.
 
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> lime(random_classifier(), torch.rand(2, 3, 32, 32), regions=2, samples=8).shape
+    torch.Size([2, 32, 32])
+
     Args:
         samples: forwards per picture, with a random half of the regions removed; near ones weigh more.
     """
@@ -63,6 +71,10 @@ def kernel_shap(
     batch_size: int = 32,
 ) -> torch.Tensor:  # fmt: skip
     """KernelSHAP (arXiv 1705.07874): Shapley values of the regions, by a weighed regression on random coalitions.
+
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> kernel_shap(random_classifier(), torch.rand(2, 3, 32, 32), regions=2, samples=8).shape
+    torch.Size([2, 32, 32])
 
     Args:
         samples: forwards per picture.
