@@ -39,8 +39,8 @@ class TrainingConfig:
         gradient_checkpointing: of the classifier: less memory, about a third more time.
         torch_compile: compiles the classifier.
         torch_compile_backend: of torch.compile.
-        objective: preset of the objective, default, or aha-release of ranking, or ltx-release of ltx; the next ones
-            change single values of it, the first eight of ranking's.
+        objective: preset of the objective: default, aha-release (of ranking) or ltx-release (of ltx); what follows
+            changes single values of it, operator to noise those of ranking.
         operator: sinkhorn, topk or coarse_to_fine.
         grids: fewest and most cells per side; the second may be "pixels".
         coarse: share of the run with these grids, all of it if they are given; the rest of it ranks single pixels.
@@ -57,7 +57,7 @@ class TrainingConfig:
         eval_budgets: points of these curves.
         per_device_eval_batch_size: pictures per forward in evaluation.
         logging_steps: a line of training_log.jsonl, and of the trackers, every so many steps.
-        report_to: none, all that are installed, or names of trackers: tensorboard, trackio, wandb, ...
+        report_to: none, all that are installed, or names of trackers, such as tensorboard, trackio or wandb.
         save_steps: a checkpoint every so many steps; the last step and an interruption write one too.
         save_total_limit: how many checkpoints are kept.
         resume_from_checkpoint: folder of a checkpoint, or "last": the newest of the output folder if there is one.

@@ -4,12 +4,14 @@ import importlib
 import json
 import pathlib
 import sys
+from functools import partial
 
 import pytest
 import torch
+from transformers import ViTConfig
 
 SCRIPTS = str(pathlib.Path(__file__).parents[1] / "scripts")
-NAMES = ("benchmark", "training_cost", "measuring")
+NAMES = ("benchmark", "training_cost", "zoo_cost", "measuring")
 
 
 @pytest.fixture
@@ -47,6 +49,26 @@ def test_training(benchmark, capsys):
     assert matrices["unrolled"] > 60 and matrices["gumbel_sinkhorn"] < 12 and matrices["soft_topk"] < 1
     assert "memory_limit" in measured["gumbel_sinkhorn", 50176]["skipped"]
     assert measured["soft_topk", 50176]["ms"] > 0
+
+
+def test_zoo(benchmark, capsys, monkeypatch):
+    """On a tiny classifier; a step reads a picture, three for the slopes, and two of each curve."""
+    zoo = sys.modules["zoo_cost"].ZOO
+    small = {"image_size": 32, "patch_size": 8, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    monkeypatch.setitem(zoo, "microsoft/resnet-50", partial(ViTConfig, intermediate_size=32, **small))
+    sizes = "--size 32 --preset tiny --runs 1 --threads 1 --checkpoints microsoft/resnet-50"
+    benchmark.main(["zoo", *sizes.split()])
+    (row,) = rows_of(capsys)
+    assert row["passes_per_picture"] == 1 + 3 + 2 * 2 and row["passes_per_judged_picture"] == 2 * 2 * 11
+    assert row["gflop_per_picture"] > row["passes_per_picture"] * row["gflop_forward"] > 0
+    assert row["cpu_seconds_per_picture"] > 0
+
+
+def test_operations_are_those_of_the_products(benchmark):
+    a, b = torch.zeros(3, 4, requires_grad=True), torch.zeros(4, 5)
+    with sys.modules["measuring"].Operations() as operations:
+        torch.autograd.grad((a @ b).sum(), a)
+    assert operations.count == 2 * (2 * 3 * 4 * 5)  # forward, and backward to a
 
 
 def test_peak_bytes_counts_what_is_alive_at_once(benchmark):

@@ -100,3 +100,18 @@ def test_runs_of_other_settings_are_not_averaged(tables):
     runs[1] = {**runs[0], "versions": {"torch": "1"}}
     with pytest.raises(SystemExit, match="run them alike"):
         tables.collect({"vit": runs})
+
+
+def test_the_model_zoo_says_what_was_measured(tables):
+    """Every row of its table, computed again: one epoch of ImageNet on a GPU that does 100 TFLOP/s."""
+    page = (tables.ROOT / "docs/model_zoo.md").read_text("utf-8")
+    lines = (tables.ROOT / "docs/results/model_zoo.jsonl").read_text().splitlines()
+    for row in map(json.loads, lines):
+        petaflop = row["gflop_per_picture"] * 1_281_167 / 1e6
+        numbers = (
+            f"{row['parameters'] / 1e6:.1f}", f"{row['head_parameters'] / 1e6:.1f}", f"{row['gflop_per_picture']:.0f}",
+            f"{petaflop:.0f}", f"{petaflop / 100 / 3.6:.1f}", f"{row['cpu_seconds_per_picture']:.1f}",
+        )  # fmt: skip
+        assert f"| `{row['checkpoint']}` | {' | '.join(numbers)} |" in page
+        assert f"--classifier {row['checkpoint']} " in page and row["passes_per_picture"] == 8
+    assert page.count("| `") == len(lines) == 5
