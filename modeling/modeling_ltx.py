@@ -90,8 +90,12 @@ class LtxExplainerForImageClassification(ExplainerForImageClassification):
     def _init_weights(self, module: nn.Module):
         if isinstance(module, ClassWeights):
             init.zeros_(module.weight)
-        else:
-            super()._init_weights(module)
+            return
+        super()._init_weights(module)
+        if module is self.head.score:  # one half everywhere: a mask that is 0 or 1 already would learn nothing
+            init.zeros_(module.weight)
+        elif module is self.head.mix:
+            init.normal_(module.weight, std=module.in_channels**-0.5)
 
     def freeze_stem(self) -> None:
         """Embeddings and the unused classification layer of the copy do not learn."""

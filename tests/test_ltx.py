@@ -21,8 +21,20 @@ from hf_explain.tuning import tune
 FAMILIES = ("vit", "deit", "dinov2", "swin", "pvt_v2", "convnext", "resnet")
 
 
-def make(family="vit", **options):
-    return LtxExplainerForImageClassification.from_classifier(build(family), processor(64), **options)
+def make(family="vit", trained=True, **options):
+    """With the masks of a head that is not at its beginning, if `trained`."""
+    made = LtxExplainerForImageClassification.from_classifier(build(family), processor(64), **options)
+    if trained:
+        torch.nn.init.normal_(made.head.score.weight, std=0.5, generator=torch.Generator().manual_seed(0))
+    return made
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_masks_begin_at_one_half(family):
+    """Whatever the size of a family's last states: masks of zeros and ones would have no gradient."""
+    with torch.no_grad():
+        maps = make(family, trained=False)(100 * pictures()).attributions
+    assert torch.equal(maps, torch.full_like(maps, 0.5))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -32,8 +32,9 @@ def targets_of(explainer) -> torch.Tensor | None:
 
 def make(folder: Path, kind, family: str, options: dict) -> None:
     explainer = kind.from_classifier(build(family), processor(64), **options)
-    if kind is Ltx:  # classes are alike before training
-        torch.nn.init.normal_(explainer.head.classes.weight, generator=torch.Generator().manual_seed(0))
+    if kind is Ltx:  # before training masks are one half everywhere, and classes alike
+        for weight in (explainer.head.score.weight, explainer.head.classes.weight):
+            torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(0))
     explainer.save_pretrained(folder, include_classifier=True)
     for code in folder.glob("*.py"):  # the library under test is what must read it
         code.unlink()
