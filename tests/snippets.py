@@ -3,8 +3,8 @@
 Each page has a folder of its own in it; what a page pushes to the Hub is there for the next ones.
 
 Python is run as it is printed. A command is run as it is printed, with flags of `SMALL` behind it that make it quick:
-of a flag that is given twice the last one counts. What cannot be run here is in `NOT_RUN`, with the reason. A command
-that is in neither table is an error.
+of a flag that is given twice the last one counts. Methods of `QUICK` have other defaults. What cannot be run here is in
+`NOT_RUN`, with the reason. A command that is in neither table is an error.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ import runpy
 import shlex
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,7 +45,9 @@ SMALL = {
     "hf-explain publish": "",
     "scripts/train_explainer.py": TRAINING,
     "scripts/evaluate_explainer.py": MEASURING,
+    "scripts/explain_dataset.py": "",
 }
+QUICK = {"occlusion": {"window": 28, "stride": 28}}  # 3000 forwards a picture otherwise; tests/method_cases.py has more
 # The loopback Hub serves models; a folder of pictures with the same splits stands in for the data sets of the Hub.
 DATASETS = {"food101": "my-pictures/", "ILSVRC/imagenet-1k": "my-pictures/"}
 NOT_RUN = {
@@ -166,6 +169,9 @@ def hub_classifiers():
 
 
 def main():
+    from hf_explain import METHODS
+
+    METHODS.update({name: partial(METHODS[name], **options) for name, options in QUICK.items()})
     prepare()
     given = [*(path.resolve() for path in Path().iterdir()), ROOT / "scripts", ROOT / "spaces"]
     top, results, scope = Path.cwd(), {}, {}

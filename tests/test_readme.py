@@ -31,7 +31,7 @@ def results(tmp_path_factory):
         }
         done = subprocess.run(
             [sys.executable, TESTS / "snippets.py"],
-            cwd=folder, env=environment, capture_output=True, text=True, timeout=400,
+            cwd=folder, env=environment, capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         files = {repo: sorted(hub.files(repo)) for repo in ("you/vit-base-explainer",)}
@@ -142,7 +142,7 @@ def test_names_in_the_text_exist():
 def test_every_page_is_linked_and_every_link_leads_somewhere():
     linked = set()
     for page in snippets.PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", page.read_text("utf-8")):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", prose(page)):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
             linked.add((page.parent / target).resolve())
     assert set(snippets.PAGES) <= {*linked, ROOT / "README.md"}
