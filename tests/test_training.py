@@ -504,7 +504,7 @@ def test_training_lowers_the_loss():
         ({"per_device_train_batch_size": 8}, "global batch=4, but this one has global batch=8"),
         ({"objective": "aha-release"}, "objective="),
         ({"learning_rate": 0.1}, "learning_rate=0.001"),
-        ({"explainer": 1}, "classifier="),
+        ({"explainer": 1}, "of another classifier, "),
         ({"rows": ROWS[:9]}, "pictures=10"),
     ],
 )
