@@ -24,6 +24,7 @@ PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 # What a page needs that another one makes comes first.
 FIRST = ["README.md", "train.md", "checkpoints.md"]
 
+MADE_BY = {"publish.md": ("README", "explainer")}  # what a page goes on with: the page, and what it has made
 GOES_ON = {("add_a_backbone.md", 1)}  # python that begins where the block before it ended
 NO_TIMM = {("timm.md", 0), ("timm.md", 3)}  # python that needs the second environment; tests/test_timm.py has its like
 
@@ -179,7 +180,7 @@ def main():
         if number == 0:
             (top / Path(page).stem).mkdir()
             os.chdir(top / Path(page).stem)
-            for path in given:
+            for path in [*given, *([top.joinpath(*MADE_BY[page])] if page in MADE_BY else [])]:
                 os.symlink(path, path.name)
         if (page, number) not in GOES_ON:
             scope = {"__name__": "__main__"}
