@@ -1,0 +1,83 @@
+"""Curves as SVG: sharp at any size, in the page's own colors in light and dark, without a line of JavaScript."""
+
+from __future__ import annotations
+
+from html import escape
+
+from .views import Walk
+
+WIDTH, HEIGHT = 640, 300
+LEFT, TOP, RIGHT, BOTTOM = 44, 14, 626, 254
+COLORS = {"deletion": "var(--curve-deletion)", "insertion": "var(--curve-insertion)"}
+
+
+def draw_walk(walk: Walk, floor: Walk | None, share: float) -> str:
+    """The two curves, those of a random order dashed behind them, and where the scrubber is."""
+    parts = [axes()]
+    for name, color in COLORS.items():
+        if floor:
+            parts.append(line(floor.shares, floor.curves[name], color, dashed=True))
+        parts.append(line(walk.shares, walk.curves[name], color))
+    at = min(range(len(walk.shares)), key=lambda i: abs(walk.shares[i] - share))
+    x = across(walk.shares[at])
+    parts.append(f'<line x1="{x}" x2="{x}" y1="{TOP}" y2="{BOTTOM}" class="scrubber"/>')
+    for name, color in COLORS.items():
+        y = up(walk.curves[name][at])
+        parts.append(f'<circle cx="{x}" cy="{y}" r="5" fill="{color}"/>')
+    label = escape(sentence(walk, floor))
+    drawing = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    return f'<figure class="hx-curves">{drawing}<figcaption>{legend(walk, floor)}</figcaption></figure>'
+
+
+def sentence(walk: Walk, floor: Walk | None) -> str:
+    """What the drawing shows, for those who do not see it."""
+    text = "; ".join(f"area under {name} {area:.2f}" for name, area in walk.areas.items())
+    beside = ", ".join(f"{area:.2f}" for area in floor.areas.values()) if floor else ""
+    return f"Probability of {walk.map.prediction.name} as pixels go or come: {text}" + (
+        f"; of a random order {beside}." if floor else "."
+    )
+
+
+def legend(walk: Walk, floor: Walk | None) -> str:
+    better = {"deletion": "lower is better", "insertion": "higher is better"}
+    entries = [
+        f'<span><i style="background:{color}"></i><b>{name} {walk.areas[name]:.3f}</b> {better[name]}'
+        + (f", random order {floor.areas[name]:.3f}" if floor else "")
+        + "</span>"
+        for name, color in COLORS.items()
+    ]
+    return "".join(entries)
+
+
+def axes() -> str:
+    parts = []
+    for tick in range(5):
+        y, x, side = up(tick / 4), across(tick / 4), "end" if tick == 4 else "middle"
+        parts.append(f'<line x1="{LEFT}" x2="{RIGHT}" y1="{y}" y2="{y}" class="grid"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{25 * tick} %</text>')
+        parts.append(f'<text x="{x}" y="{BOTTOM + 20}" text-anchor="{side}">{25 * tick} %</text>')
+    middle = (LEFT + RIGHT) / 2
+    parts.append(
+        f'<text x="{middle}" y="{BOTTOM + 40}" text-anchor="middle">of the pixels, most important first</text>'
+    )
+    return "".join(parts)
+
+
+def line(shares, values, color: str, dashed: bool = False) -> str:
+    points = " ".join(f"{across(x)},{up(y)}" for x, y in zip(shares, values, strict=True))
+    return f'<polyline points="{points}" stroke="{color}" class="{"floor" if dashed else "curve"}"/>'
+
+
+def across(share: float) -> float:
+    return round(LEFT + share * (RIGHT - LEFT), 1)
+
+
+def up(value: float) -> float:
+    return round(BOTTOM - value * (BOTTOM - TOP), 1)
+
+
+def ramp(anchors, low: str, high: str) -> str:
+    """What the colors of a map mean."""
+    stops = ", ".join("rgb({:.0f},{:.0f},{:.0f})".format(*color) for color in anchors)
+    bar = f'<i style="background:linear-gradient(90deg,{stops})"></i>'
+    return f'<div class="hx-ramp"><span>{escape(low)}</span>{bar}<span>{escape(high)}</span></div>'
