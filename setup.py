@@ -33,6 +33,7 @@ core = [
 train = ["tensorboard>=2.14"]  # training itself needs nothing more; this shows its curves
 space = ["evaluate>=0.4.6", "gradio>=6.0"]  # the metrics and apps in spaces/
 test = [*space, "pytest>=8.0", "pytest-xdist>=3.5"]
+browser = [*test, "playwright>=1.40"]  # drives the Chromium that is installed; it brings none itself
 dev = [*test, "build>=1.2", "mypy>=1.15", "ruff>=0.12"]
 
 setup(
@@ -50,7 +51,7 @@ setup(
     package_data={"hf_explain": ["py.typed"]},
     install_requires=core,
     entry_points={"console_scripts": ["hf-explain = hf_explain.cli:main"]},
-    extras_require={"train": train, "space": space, "test": test, "dev": dev},
+    extras_require={"train": train, "space": space, "test": test, "browser": browser, "dev": dev},
     keywords=["attribution", "explainability", "faithfulness", "image classification", "saliency", "transformers"],
     classifiers=[
         "Development Status :: 2 - Pre-Alpha",

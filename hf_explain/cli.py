@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": ("hf_explain.commands.evaluate", "measure explainers and methods side by side on a data set"),
     "explain": ("hf_explain.commands.explain", "explain a picture, or a whole data set as a new one"),
     "publish": ("hf_explain.commands.publish", "push an explainer with its card, and a Space of it"),
+    "app": ("hf_explain.commands.app", "serve a page on which a person asks a classifier why"),
     "counting": ("hf_explain.commands.counting", "the faithfulness task of Vision DiffMask"),
 }
 

@@ -7,19 +7,19 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import PIL.Image
 import torch
 import transformers
+from accelerate import PartialState
 from huggingface_hub import constants
-from transformers.utils import logging
 
 from ..demo import make_classifier, make_explainer
-from ..demo_settings import Demo, check, splits
+from ..demo_settings import REPORT_SEED, Demo, check, splits
 from ..scenes import draw_scene, draw_scenes
 
-logger = logging.get_logger(__name__)
 EXAMPLES = 4
 EXAMPLE_SIDE = 256
 
@@ -66,10 +66,6 @@ def key(demo: Demo) -> str:
 
 def train(demo: Demo, folder: Path) -> None:
     """Its classifier and explainer, as `hf-explain demo` trains them."""
-    from dataclasses import replace
-
-    from accelerate import PartialState
-
     demo = replace(demo, output_dir=str(folder))
     print("Training the app's own classifier and explainer: some minutes, once.", flush=True)
     pictures = draw_scenes(*splits(demo)[0], demo.size)
@@ -79,17 +75,13 @@ def train(demo: Demo, folder: Path) -> None:
 
 def example_pictures(cache: str | os.PathLike | None = None) -> list[str]:
     """Files of scenes that no training saw, for the page's examples."""
-    from ..demo_settings import REPORT_SEED
-
     folder = Path(cache or cache_folder()) / "examples"
     folder.mkdir(parents=True, exist_ok=True)
     return [str(draw_example(folder, REPORT_SEED, index)) for index in range(EXAMPLES)]
 
 
 def draw_example(folder: Path, seed: int, index: int, side: int = EXAMPLE_SIDE) -> Path:
-    import PIL.Image
-
-    path = folder / f"scene-{index}.png"
+    path = folder / f"scene-{index}.jpg"
     if not path.exists():
-        PIL.Image.fromarray(draw_scene(seed, index, side).image).save(path)
+        PIL.Image.fromarray(draw_scene(seed, index, side).image).save(path, quality=90)
     return path

@@ -30,6 +30,7 @@ SHOWN = 512  # pixels: a smaller picture is enlarged, so that its pixels can be 
 PLAIN = "input_x_gradient"  # what a classifier without an explainer is asked with at first
 PATHS = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:)?(?:[/\\][^\s/\\'\",;:)]+){2,}[/\\]?")
 TOAST = 20  # seconds
+REFINE_STEPS, MOVE_STEPS, MOVE_LENGTH = 16, 8, 20  # at most
 
 
 class Upload(NamedTuple):
@@ -97,7 +98,8 @@ class Events:
         """The prediction and its name are one question, so that it is computed once."""
         picture = self.open(upload)
         target = target if target not in (None, "") else self.seen(upload, model).top[0].name
-        return self.answers.attribute(model, picture, target, method or LEARNED, int(refine_steps))
+        steps = within("refinement steps", refine_steps, 0, REFINE_STEPS)
+        return self.answers.attribute(model, picture, target, method or LEARNED, int(steps))
 
     def predict(self, upload: Upload | None, model: str):
         """The most probable classes, {name: probability}."""
@@ -124,7 +126,7 @@ class Events:
         *question, colors, opacity, show, share, reference = values
         if not question[0]:
             return None, "", ""
-        one = self.map(*question)
+        one, opacity, share = self.map(*question), within("opacity", opacity, 0, 1), within("share", share, 0, 100)
         picture = one.picture.image
         text = f"<b>{escape(one.prediction.name)}</b> {percent(one.prediction.score)}"
         if show == HEATMAP:
@@ -155,6 +157,7 @@ class Events:
         walk = self.answers.walk(model, one, reference)
         random = self.answers.attribute(model, one.picture, one.prediction.name, "random")
         floor = self.answers.walk(model, random, reference)
+        share = within("share", share, 0, 100)
         steps = views.steps_of(walk, share / 100)
         numbers = {"shares": walk.shares, "curves": walk.curves, "areas": walk.areas, "protocol": walk.protocol}
         numbers["random order"] = floor.areas
@@ -221,7 +224,10 @@ class Events:
         """The picture on its way to another class, where it changed, and what came of it."""
         if not upload:
             return None, None, ""
-        found = self.answers.move(model, self.open(upload), target, int(steps), float(length))
+        found = self.answers.move(
+            model, self.open(upload), target, int(within("steps", steps, 1, MOVE_STEPS)),
+            within("length", length, 0.1, MOVE_LENGTH),
+        )  # fmt: skip
         captions = [
             f"step {i}: {percent(p)}" if i else f"start: {percent(p)}" for i, p in enumerate(found.probabilities)
         ]
@@ -252,7 +258,14 @@ class Events:
         return [save_bytes_to_cache(data, name, get_upload_folder()) for name, data in contents.items()], script
 
 
-# ---- words ----
+# ---- numbers and words ----
+
+
+def within(name: str, value, low: float, high: float) -> float:
+    """The value, if it is a number the page could have sent; programs can send others."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ExplainerError(f"{name} {value!r:.40}; give a number from {low:g} to {high:g}.")
+    return float(value)
 
 
 def percent(share: float) -> str:

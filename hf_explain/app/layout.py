@@ -8,15 +8,27 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import ImageData
 
+from ..methods import METHODS
 from . import painting
 from .answers import Answers
-from .events import HEATMAP, IMPORTANT, SMALLEST, Events, Upload, answering
+from .events import (
+    HEATMAP,
+    IMPORTANT,
+    MOVE_LENGTH,
+    MOVE_STEPS,
+    REFINE_STEPS,
+    SMALLEST,
+    Events,
+    Upload,
+    answering,
+)
 from .models import LEARNED
 from .style import HEADER
 
 VIEW: list[Any] = ["download", "fullscreen"]  # of a picture; gradio would also offer to post it elsewhere
 REFERENCES = ["black", "blur", "mean", "noise"]
 FORGET = (600, 3600)  # seconds: how often files are looked through, and the age at which they go
+OFFERED = [LEARNED, *METHODS]  # until a model says which it has
 TYPED = "an image classifier or explainer: one of these, or any id of the Hub"
 NOTES = {
     "curves": "What the classifier still says as the pixels the map calls important are removed first, or brought back "
@@ -93,8 +105,8 @@ class Page:
         self.legend = gr.HTML()
         with gr.Row():
             self.target = gr.Dropdown([], label="Explained class", allow_custom_value=True, min_width=180)
-            self.method = gr.Dropdown([LEARNED], value=LEARNED, label="Method", allow_custom_value=True, min_width=180)
-            self.refine = gr.Slider(0, 16, value=0, step=1, label="Refinement steps", min_width=180)
+            self.method = gr.Dropdown(OFFERED, value=LEARNED, label="Method", allow_custom_value=True, min_width=180)
+            self.refine = gr.Slider(0, REFINE_STEPS, value=0, step=1, label="Refinement steps", min_width=180)
         with gr.Row():
             self.show = gr.Radio([HEATMAP, IMPORTANT, SMALLEST], value=HEATMAP, label="Show", scale=5, min_width=280)
             self.share = gr.Slider(1, 100, value=20, step=1, label="Keep this much, %", scale=3, min_width=180)
@@ -127,7 +139,7 @@ class Page:
 
     def draw_methods(self) -> None:
         note(NOTES["methods"])
-        self.methods = gr.CheckboxGroup([LEARNED], value=[LEARNED], label="Methods")
+        self.methods = gr.CheckboxGroup(OFFERED, value=[LEARNED], label="Methods")
         self.race = gr.Button("Compare", variant="primary")
         self.gallery = draw_gallery("maps", columns=4)
         heads = ["method", "deletion", "insertion", "ms", "note"]
@@ -138,8 +150,8 @@ class Page:
         note(NOTES["counterfactual"])
         with gr.Row(equal_height=True):
             self.towards = gr.Dropdown([], label="Move towards", allow_custom_value=True, scale=3)
-            self.steps = gr.Slider(1, 8, value=5, step=1, label="Steps", scale=2)
-            self.length = gr.Slider(1, 20, value=3, step=1, label="Length of a step", scale=2)
+            self.steps = gr.Slider(1, MOVE_STEPS, value=5, step=1, label="Steps", scale=2)
+            self.length = gr.Slider(1, MOVE_LENGTH, value=3, step=1, label="Length of a step", scale=2)
             self.go = gr.Button("Move it", variant="primary", min_width=120)
         self.outcome = gr.HTML(elem_classes="hx-said")
         with gr.Row():

@@ -179,20 +179,17 @@ def read_model(name: str, source: str, hub: dict, check_size: Callable | None = 
 
 def reason(error: Exception) -> str:
     """Why, in words without paths or addresses: messages of libraries hold both."""
-    kinds = {type_.__name__ for type_ in type(error).__mro__}
+    chain: list[BaseException] = [error]
+    while after := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(after)
+    kinds = {kind.__name__ for one in chain for kind in type(one).__mro__}
     text = str(error)
     if "trust_remote_code" in text:
         return "it needs code of its own, which this app does not run"
     if "GatedRepoError" in kinds:
         return "it is gated, and this app opens public models only"
-    if "RepositoryNotFoundError" in kinds or "is not a valid model identifier" in text:
+    if "RepositoryNotFoundError" in kinds:
         return "there is no public model of that id"
-    if kinds & {
-        "OfflineModeIsEnabled",
-        "ConnectionError",
-        "ConnectError",
-        "TimeoutException",
-        "LocalEntryNotFoundError",
-    }:
+    if kinds & {"OfflineModeIsEnabled", "ConnectionError", "NetworkError", "TimeoutException"}:
         return "the Hub cannot be reached"
     return "it is not an image classifier or explainer that this app can read"
