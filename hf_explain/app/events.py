@@ -122,10 +122,10 @@ class Events:
     # ---- the map ----
 
     def explain(self, *values):
-        """The picture beside its map, what was asked in words, and the legend of the colors."""
+        """The picture beside its map; and what it is in words, with the legend of its colors."""
         *question, colors, opacity, show, share, reference = values
         if not question[0]:
-            return None, "", ""
+            return None, ""
         one, opacity, share = self.map(*question), within("opacity", opacity, 0, 1), within("share", share, 0, 100)
         picture = one.picture.image
         text = f"<b>{escape(one.prediction.name)}</b> {percent(one.prediction.score)}"
@@ -139,7 +139,8 @@ class Events:
             if show == SMALLEST:
                 text += f" keep the prediction while all others are {gone(reference)}, and every larger share does too"
             text += f". Map by {describe(one)}."
-        return (large(picture), large(shown)), text, self.legend(one, colors)
+        legend = self.legend(one, colors) if show == HEATMAP else ""
+        return (large(picture), large(shown)), f"<p>{text}</p>{legend}"
 
     def legend(self, one: views.Map, colors: str) -> str:
         name = painting.choose_colors(colors, one.signed)

@@ -52,7 +52,7 @@ def build(answers: Answers, examples: Sequence[str] = (), concurrency: int = 2, 
         queue: events that may wait; others are refused.
     """
     with gr.Blocks(title="hf-explain", analytics_enabled=False, delete_cache=FORGET) as page:
-        gr.HTML(HEADER)
+        gr.HTML(HEADER, padding=False)
         Page(Events(answers), list(answers.models.own), examples, concurrency)
     return page.queue(default_concurrency_limit=concurrency, max_size=queue)
 
@@ -70,15 +70,15 @@ class Page:
         self.asked = [self.picture, self.model, self.target, self.method, self.refine]
         self.view = [self.colors, self.opacity]
         with gr.Tabs():
-            with gr.Tab("Is the map right?"):
+            with gr.Tab("Check it"):
                 self.draw_curves()
             with gr.Tab("Two classes"):
                 self.draw_classes()
-            with gr.Tab("Methods side by side"):
+            with gr.Tab("Methods"):
                 self.draw_methods()
-            with gr.Tab("What would change it?"):
+            with gr.Tab("What if?"):
                 self.draw_counterfactual()
-            with gr.Tab("Take it home") as home:
+            with gr.Tab("Take home") as home:
                 self.draw_files()
         self.join(home)
 
@@ -101,25 +101,23 @@ class Page:
             label="Picture and map: move the handle", type="pil", interactive=False, height=520, format="png",
             slider_position=50, elem_id="map", buttons=VIEW,
         )  # fmt: skip
-        self.said = gr.HTML(elem_classes="hx-said")
-        self.legend = gr.HTML()
+        self.said = gr.HTML(elem_classes="hx-said", padding=False)
         with gr.Row():
             self.target = gr.Dropdown([], label="Explained class", allow_custom_value=True, min_width=180)
             self.method = gr.Dropdown(OFFERED, value=LEARNED, label="Method", allow_custom_value=True, min_width=180)
             self.refine = gr.Slider(0, REFINE_STEPS, value=0, step=1, label="Refinement steps", min_width=180)
+        self.show = gr.Radio([HEATMAP, IMPORTANT, SMALLEST], value=HEATMAP, label="Show")
         with gr.Row():
-            self.show = gr.Radio([HEATMAP, IMPORTANT, SMALLEST], value=HEATMAP, label="Show", scale=5, min_width=280)
-            self.share = gr.Slider(1, 100, value=20, step=1, label="Keep this much, %", scale=3, min_width=180)
-        with gr.Row():
+            self.share = gr.Slider(1, 100, value=20, step=1, label="Keep, %", min_width=180)
             names = [painting.AUTOMATIC, *painting.COLOR_MAPS]
-            self.colors = gr.Dropdown(names, value=painting.AUTOMATIC, label="Colors", min_width=140)
-            self.opacity = gr.Slider(0, 1, value=0.6, step=0.05, label="Opacity of the map", min_width=140)
+            self.colors = gr.Dropdown(names, value=painting.AUTOMATIC, label="Colors", min_width=180)
+            self.opacity = gr.Slider(0, 1, value=0.6, step=0.05, label="Opacity", min_width=180)
 
     def draw_curves(self) -> None:
         note(NOTES["curves"])
         with gr.Row():
             with gr.Column(scale=6, min_width=300):
-                self.drawing = gr.HTML()
+                self.drawing = gr.HTML(padding=False)
                 self.scrubber = gr.Slider(0, 100, value=20, step=5, label="Pixels removed or brought back, %")
                 self.reference = gr.Dropdown(REFERENCES, value="black", label="Removed pixels become")
             self.removed, self.restored = draw_picture("removed", scale=3), draw_picture("brought back", scale=3)
@@ -135,7 +133,7 @@ class Page:
             self.first, self.second, self.apart = map(
                 draw_picture, ("explained class", "other class", "difference of ranks")
             )
-        self.apart_legend = gr.HTML()
+        self.apart_legend = gr.HTML(padding=False)
 
     def draw_methods(self) -> None:
         note(NOTES["methods"])
@@ -153,7 +151,7 @@ class Page:
             self.steps = gr.Slider(1, MOVE_STEPS, value=5, step=1, label="Steps", scale=2)
             self.length = gr.Slider(1, MOVE_LENGTH, value=3, step=1, label="Length of a step", scale=2)
             self.go = gr.Button("Move it", variant="primary", min_width=120)
-        self.outcome = gr.HTML(elem_classes="hx-said")
+        self.outcome = gr.HTML(elem_classes="hx-said", padding=False)
         with gr.Row():
             self.way = draw_gallery("on the way", columns=6, scale=5)
             self.changed = draw_picture("what changed", scale=2)
@@ -168,7 +166,7 @@ class Page:
     def join(self, home: gr.Tab) -> None:
         events, asks = self.events, [self.picture, self.model]
         explain = [*self.asked, *self.view, self.show, self.share, self.reference]
-        map_ = [self.slider, self.said, self.legend]
+        map_ = [self.slider, self.said]
         curves = [*self.asked, self.reference, self.scrubber], [self.drawing, self.removed, self.restored, self.numbers]
         classes = [self.first, self.second, self.apart, self.apart_legend]
         stale = [*classes, self.gallery, self.table, self.way, self.changed, self.outcome, self.saved, self.script]
@@ -221,11 +219,11 @@ def draw_picture(label: str, scale: int = 1) -> gr.Image:
 
 def draw_gallery(label: str, columns: int, scale: int = 1) -> gr.Gallery:
     how: dict[str, Any] = {"height": "auto", "object_fit": "contain", "interactive": False, "buttons": VIEW}
-    return gr.Gallery(label=label, columns=columns, scale=scale, **how)
+    return gr.Gallery(elem_classes="hx-gallery", label=label, columns=columns, scale=scale, **how)
 
 
 def note(text: str) -> None:
-    gr.HTML(f'<p class="hx-note">{text}</p>')
+    gr.HTML(f'<p class="hx-note">{text}</p>', padding=False)
 
 
 def unopened(payload: ImageData | None) -> Upload | None:

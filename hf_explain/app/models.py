@@ -29,6 +29,7 @@ logger = logging.get_logger(__name__)
 
 LEARNED = "learned"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+OWN_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # some old ids have no owner
 WEIGHTS = re.compile(r"((classifier|backbone)/)?model(-\d+-of-\d+)?\.safetensors")
 
 
@@ -119,7 +120,10 @@ class Models:
 
     def read_own(self, name: str) -> Model:
         source = self.own[name]
-        return read_model(name, source() if callable(source) else source, {"trust_remote_code": self.trust_remote_code})
+        source = source() if callable(source) else source
+        if not os.path.isdir(source) and not OWN_ID.fullmatch(source):
+            raise ExplainerError(f"there is no folder {source!r}; give one that exists, or a Hub id.")
+        return read_model(name, source, {"trust_remote_code": self.trust_remote_code})
 
     def read_hub(self, name: str) -> Model:
         """A model that a visitor named: public, safetensors, of limited size, and without code of its own."""
@@ -190,6 +194,7 @@ def reason(error: Exception) -> str:
         return "it is gated, and this app opens public models only"
     if "RepositoryNotFoundError" in kinds:
         return "there is no public model of that id"
-    if kinds & {"OfflineModeIsEnabled", "ConnectionError", "NetworkError", "TimeoutException"}:
+    unreachable = {"OfflineModeIsEnabled", "ConnectionError", "NetworkError", "TimeoutException"}
+    if kinds & unreachable or "couldn't connect" in text:  # transformers leaves out what it was raised from
         return "the Hub cannot be reached"
     return "it is not an image classifier or explainer that this app can read"
