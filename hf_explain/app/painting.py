@@ -41,7 +41,7 @@ def scale(attribution: np.ndarray, diverging: bool) -> np.ndarray:
     """Values in [0, 1], NaN as they were: from the 1st to the 99th percentile; diverging, with zero at one half.
 
     >>> scale(np.array([[-2.0, 0.0], [1.0, 2.0]]), diverging=True).round(2).tolist()
-    [[0.0, 0.5], [0.76, 1.0]]
+    [[0.0, 0.5], [0.75, 1.0]]
     """
     seen = attribution[np.isfinite(attribution)]
     if not len(seen):
