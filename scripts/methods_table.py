@@ -28,8 +28,8 @@ REFERENCES, CURVES = ("black", "blur", "noise"), ("deletion", "insertion")
 CELLS = [f"{reference}/{curve}" for reference in REFERENCES for curve in CURVES]
 PICTURES, BUDGETS, GRIDS, STEPS = 100, 11, 10, {"ltx": 600, "diffmask": 1000}
 TRAINED = {  # folder -> method and flags of `hf-explain train`
-    "ltx": ("ltx", ["--counterfactual", "1", "--learning_rate", "1e-3"]),
-    "ltx-plain": ("ltx", ["--counterfactual", "0", "--learning_rate", "1e-3"]),
+    "ltx": ("ltx", ["--learning_rate", "1e-3", "--counterfactual", "1"]),
+    "ltx-plain": ("ltx", ["--learning_rate", "1e-3", "--counterfactual", "0"]),
     "diffmask": ("diffmask", ["--learning_rate", "2e-3"]),
 }
 MEASURED = {  # folder -> methods, and what they are called in the table
@@ -143,7 +143,10 @@ def as_page(results: dict) -> str:
         "matter; at the pixels, of Grad-CAM, Grad-CAM++ and Layer-CAM at the last map. Times are per picture, in "
         "batches of 32, on one CPU thread of a machine that did other work too; forwards are the classifier's, "
         "and of LTX its copy's as well. In brackets: 95 % intervals over the pictures.\n",
-        f"Trained beside the demo's ranking explainers: {flags}.\n",
+        f"Trained beside the demo's ranking explainers, once each: {flags}. DiFull is of {settings['grids']} grids, "
+        "fewer where the classifier is not sure of as many pictures. torch {torch}, transformers {transformers}.\n".format(
+            **next(iter(results["backbones"].values()))["versions"]
+        ),
         "## Which method wins where\n",
         *sentences(results),
     ]

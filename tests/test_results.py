@@ -2,8 +2,11 @@
 
 import json
 
+import methods_table
 import pytest
 import scenes_table
+
+from hf_explain import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +118,16 @@ def test_the_model_zoo_says_what_was_measured(tables):
         assert f"| `{row['checkpoint']}` | {' | '.join(numbers)} |" in page
         assert f"--classifier {row['checkpoint']} " in page and row["passes_per_picture"] == 8
     assert page.count("| `") == len(lines) == 5
+
+
+def test_the_table_of_all_methods_says_what_its_values_say():
+    results = json.loads(methods_table.RESULTS.read_text())
+    assert methods_table.as_page(results) == methods_table.PAGE.read_text("utf-8")
+    assert list(results["backbones"]) == ["vit", "deit", "dinov2", "swin", "convnext", "resnet", "pvt_v2"]
+    for found in results["backbones"].values():
+        there = {name.replace(" ", "_") for name in [*found["methods"], *found["refused"]]}
+        assert set(METHODS) <= there and len(found["methods"]) + len(found["refused"]) == len(METHODS) + 6
+        for cell in methods_table.CELLS:
+            means = {n: m["values"][f"aha/{cell}"]["mean"] for n, m in found["methods"].items() if n != "random"}
+            first = (min if cell.endswith("deletion") else max)(means, key=means.get)
+            assert found["best"][cell][0] == first
