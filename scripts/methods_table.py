@@ -144,9 +144,8 @@ def as_page(results: dict) -> str:
         "batches of 32, on one CPU thread of a machine that did other work too; forwards are the classifier's, "
         "and of LTX its copy's as well. In brackets: 95 % intervals over the pictures.\n",
         f"Trained beside the demo's ranking explainers, once each: {flags}. DiFull is of {settings['grids']} grids, "
-        "fewer where the classifier is not sure of as many pictures. torch {torch}, transformers {transformers}.\n".format(
-            **next(iter(results["backbones"].values()))["versions"]
-        ),
+        "fewer where the classifier is not sure of as many pictures. torch {torch}, transformers "
+        "{transformers}.\n".format(**next(iter(results["backbones"].values()))["versions"]),
         "## Which method wins where\n",
         *sentences(results),
     ]
