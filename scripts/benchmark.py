@@ -6,6 +6,7 @@ python scripts/benchmark.py training             # a training step over the bare
 python scripts/benchmark.py training --device cuda --batch_size 16    # also ViT-B/16 at 224 px in bfloat16
 python scripts/benchmark.py metrics              # curves and ROAD over the bare forwards and other libraries
 python scripts/benchmark.py zoo                  # a training step of full-size checkpoints, for docs/model_zoo.md
+python scripts/benchmark.py app                  # the app: start to first map, interactions, 200 requests of 8 clients
 """
 
 import torchvision_stub  # noqa: F401, I001 (before transformers)
@@ -18,6 +19,7 @@ from functools import partial
 
 import torch
 import transformers
+from app_load import app
 from measuring import alternate, milliseconds
 from metrics_cost import metrics
 from training_cost import TINY, training
@@ -103,6 +105,12 @@ def main(argv=None):
     four.add_argument("--runs", type=int, default=3)
     four.add_argument("--no-evaluation", dest="evaluation", action="store_false", help="leave the passes of it out")
     four.set_defaults(measure=zoo)
+    five = what.add_parser("app", parents=[shared], help="the app: its start, interactions, many visitors")
+    five.add_argument("--model", help="folder of an explainer (default: the demo's, trained first if it is not there)")
+    five.add_argument("--requests", type=int, default=200)
+    five.add_argument("--clients", type=int, default=8)
+    five.add_argument("--runs", type=int, default=5, help="of each interaction, at most 5")
+    five.set_defaults(measure=app)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     cuda = arguments.device.startswith("cuda")

@@ -461,6 +461,15 @@ def test_no_path_and_no_trace_reaches_a_visitor(client, cat, folder, monkeypatch
     assert "/etc" not in str(error.value)
 
 
+def test_the_server_fetches_nothing_for_a_visitor(client):
+    for value in ("http://127.0.0.1:1/cat.png", "https://example.org/cat.png"):
+        file = {"path": value, "meta": {"_type": "gradio.FileData"}}
+        with pytest.raises(AppError, match="an address was given; give the file itself"):
+            client.predict(file, "tiny", api_name="/predict")
+        with pytest.raises(AppError, match="an address was given; give the file itself"):
+            client.predict(None, file, api_name="/predict")  # any input would do
+
+
 def test_labels_of_a_model_are_text(tmp_path):
     labels = {i: f"<img src=x onerror=alert({i})>" for i in range(5)}
     save_classifier(tmp_path / "evil", labels=labels)

@@ -13,10 +13,8 @@ from pathlib import Path
 import PIL.Image
 import torch
 import transformers
-from accelerate import PartialState
 from huggingface_hub import constants
 
-from ..demo import make_classifier, make_explainer
 from ..demo_settings import REPORT_SEED, Demo, check, splits
 from ..scenes import draw_scene, draw_scenes
 
@@ -66,6 +64,10 @@ def key(demo: Demo) -> str:
 
 def train(demo: Demo, folder: Path) -> None:
     """Its classifier and explainer, as `hf-explain demo` trains them."""
+    from accelerate import PartialState  # a start that finds it trained does not wait for these
+
+    from ..demo import make_classifier, make_explainer
+
     demo = replace(demo, output_dir=str(folder))
     print("Training the app's own classifier and explainer: some minutes, once.", flush=True)
     pictures = draw_scenes(*splits(demo)[0], demo.size)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import io
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html import escape
 from typing import Any, NamedTuple
 
@@ -15,69 +12,24 @@ import numpy as np
 import PIL.Image
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
-from transformers.utils import logging
 
 from ..modeling.perturbation import ExplainerError
 from ..show import enlarge
 from . import figures, painting, reproduction, views
 from .answers import Answers
 from .models import LEARNED
-
-logger = logging.get_logger(__name__)
+from .refusals import PATHS, within
+from .wording import describe, duration, gone, percent, title
 
 HEATMAP, IMPORTANT, SMALLEST = "heatmap", "most important pixels", "smallest region"
 SHOWN = 512  # pixels: a smaller picture is enlarged, so that its pixels can be seen
 PLAIN = "input_x_gradient"  # what a classifier without an explainer is asked with at first
-PATHS = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:)?(?:[/\\][^\s/\\'\",;:)]+){2,}[/\\]?")
-TOAST = 20  # seconds
 REFINE_STEPS, MOVE_STEPS, MOVE_LENGTH = 16, 8, 20  # at most
 
 
 class Upload(NamedTuple):
     path: str
     name: str | None
-
-
-class Question(NamedTuple):
-    """What nearly every event is about."""
-
-    upload: Upload
-    model: str
-    target: str | None
-    method: str
-    refine_steps: int
-
-
-def answering(function: Callable) -> Callable:
-    """Errors as one sentence for the visitor: ours without paths, others without anything; those are logged."""
-
-    def told(error: Exception) -> gr.Error:
-        if isinstance(error, ExplainerError):
-            return gr.Error(PATHS.sub("(a file of the server)", str(error)), duration=TOAST, print_exception=False)
-        logger.error("an event failed", exc_info=error)
-        return gr.Error(
-            "this failed on the server; the operator finds why in its log.", duration=TOAST, print_exception=False
-        )
-
-    @functools.wraps(function)
-    def answer(*args):
-        try:
-            return function(*args)
-        except gr.Error:
-            raise
-        except Exception as error:
-            raise told(error) from None
-
-    @functools.wraps(function)
-    def stream(*args):
-        try:
-            yield from function(*args)
-        except gr.Error:
-            raise
-        except Exception as error:
-            raise told(error) from None
-
-    return stream if inspect.isgeneratorfunction(function) else answer
 
 
 class Events:
@@ -257,38 +209,6 @@ class Events:
         )
         contents = {"map.npy": numbers.getvalue(), "map.png": image.getvalue(), "explain.py": script.encode()}
         return [save_bytes_to_cache(data, name, get_upload_folder()) for name, data in contents.items()], script
-
-
-# ---- numbers and words ----
-
-
-def within(name: str, value, low: float, high: float) -> float:
-    """The value, if it is a number the page could have sent; programs can send others."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ExplainerError(f"{name} {value!r:.40}; give a number from {low:g} to {high:g}.")
-    return float(value)
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if share < 0.1 or share > 0.995 else f"{100 * share:.0f} %"
-
-
-def duration(seconds: float) -> str:
-    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
-def gone(reference: str) -> str:
-    return {"black": "black", "blur": "blurred", "mean": "a mean color", "noise": "noise"}.get(reference, reference)
-
-
-def title(prediction: views.Prediction) -> str:
-    return f"{prediction.name} {percent(prediction.score)}"
-
-
-def describe(one: views.Map) -> str:
-    refined = f" and {one.refine_steps} steps of refinement" if one.refine_steps else ""
-    method = "the learned explainer" if one.method == LEARNED else one.method.replace("_", " ")
-    return f"{method}{refined}, in {duration(one.seconds)}"
 
 
 def large(picture: PIL.Image.Image) -> PIL.Image.Image:

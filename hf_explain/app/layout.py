@@ -20,9 +20,9 @@ from .events import (
     SMALLEST,
     Events,
     Upload,
-    answering,
 )
 from .models import LEARNED
+from .refusals import answering
 from .style import HEADER
 
 VIEW: list[Any] = ["download", "fullscreen"]  # of a picture; gradio would also offer to post it elsewhere

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
+from gradio import processing_utils
 
 from .answers import Answers
 from .demo_explainer import demo_explainer, example_pictures
 from .layout import build
 from .models import Models
+from .refusals import fetch_nothing
 from .reproduction import OWN
 from .style import STYLE, theme
 from .uploads import Limits
@@ -53,6 +55,7 @@ def name_of(source: str) -> str:
 
 def serve(page: gr.Blocks, limits: Limits | None = None, **launching):
     """Serves the page as it has to be: no traces in messages, no history, no analytics, nothing from elsewhere."""
+    processing_utils.async_ssrf_protected_download = fetch_nothing  # gradio has no setting for it
     fixed: dict[str, Any] = {
         "theme": theme(), "css": STYLE, "show_error": False, "ssr_mode": False, "run_history": False,
         "enable_monitoring": False, "footer_links": ["api"], "state_session_capacity": SESSIONS,

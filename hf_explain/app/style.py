@@ -38,6 +38,7 @@ STYLE = """
 .hx-curves figcaption i { display: inline-block; width: 14px; height: 4px; border-radius: 2px; margin-right: 7px;
   vertical-align: middle; }
 .hx-note { color: var(--hx-faint); font-size: .9rem; }
+.tabs { width: 0; min-width: 100%; }  /* as wide as there is room: else its headings widen the page of a phone */
 :focus-visible { outline: 3px solid var(--color-accent) !important; outline-offset: 2px; }
 footer { margin-top: 8px; }
 @media (max-width: 640px) {
