@@ -436,7 +436,7 @@ def test_a_file_above_the_limit_is_not_taken(answers):
     _, address, _ = serve(page, Limits(upload_bytes=10_000), prevent_thread_lock=True, quiet=True)
     try:
         answer = httpx.post(f"{address}gradio_api/upload", files={"files": ("huge.png", bytes(50_000))})
-        assert answer.status_code == 413 and answer.text == TOO_LARGE
+        assert answer.status_code == 413 and TOO_LARGE in answer.text
     finally:
         page.close()
 

@@ -21,7 +21,6 @@ from huggingface_hub import ModelCard
 import hf_explain
 from hf_explain import METHODS, Classifier, ExplainerError, cli, survey, survey_grids
 from hf_explain.card_results import write_card
-from hf_explain.commands import evaluate as command
 from hf_explain.comparison import order_at_random
 from hf_explain.faithfulness import measure
 from hf_explain.grids import Confident
@@ -258,7 +257,7 @@ def test_constant_maps_are_counted_and_their_order_is_drawn(classifier, tmp_path
         maps[0] = 1
         return maps
 
-    monkeypatch.setitem(command.METHODS, "flat", flat)
+    monkeypatch.setitem(METHODS, "flat", flat)
     assert evaluate(classifier, tmp_path, "--methods", "flat", "--block", "5") == 0
     assert "2 maps of flat are constant" in capsys.readouterr().out
     assert order_at_random(torch.ones(1, 4, 4))[1] == 1
@@ -270,7 +269,7 @@ def test_a_map_that_is_not_finite_ends_it_with_the_pictures_number(classifier, t
         maps[1, 0, 0] = float("nan")
         return maps
 
-    monkeypatch.setitem(command.METHODS, "broken", broken)
+    monkeypatch.setitem(METHODS, "broken", broken)
     assert evaluate(classifier, tmp_path, "--methods", "broken") == 2
     assert "the broken map of picture 1 holds NaN" in capsys.readouterr().err
 

@@ -33,8 +33,9 @@ def make(cls, family="swin", **kwargs):
     """Untrained, but with maps that differ from pixel to pixel and from class to class."""
     options = {"gate_start": 0.0} if cls is DiffMask else {}
     explainer = cls.from_classifier(build(family), processor(64), preset=smallest(cls), **options, **kwargs)
-    if cls is Ltx:  # whose classes are alike at first
-        torch.nn.init.normal_(explainer.head.classes.weight, generator=torch.Generator().manual_seed(3))
+    if cls is Ltx:  # whose masks are one half at first, and whose classes are alike
+        for weight in (explainer.head.score.weight, explainer.head.classes.weight):
+            torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(3))
     return explainer
 
 
@@ -97,7 +98,7 @@ def test_initialization(cls):
         assert torch.equal(a, b) and torch.isfinite(a).all(), name
         if "trunk." in name or name.endswith((".length", ".start")):  # the classifier's weights; constants
             assert torch.equal(a, c), name
-        elif name.endswith("classes.weight") and cls is Ltx:
+        elif name.endswith(("classes.weight", "score.weight")) and cls is Ltx:  # `make` has drawn them
             continue
         elif name.endswith("bias"):
             assert (a == 0).all(), name

@@ -28,6 +28,14 @@ def make(
 ) -> gr.Blocks:  # fmt: skip
     """The page, with its first model loaded; `serve` serves it.
 
+    >>> import os, tempfile
+    >>> from hf_explain.small_classifiers import random_classifier
+    >>> folder, classifier = tempfile.mkdtemp(), random_classifier()
+    >>> classifier.model.save_pretrained(folder)
+    >>> _ = classifier.image_processor.save_pretrained(folder)
+    >>> make([folder], examples=[]).title
+    'hf-explain'
+
     Args:
         own: Hub ids or folders of classifiers and explainers that are offered, the first one at the start; default the
             demo's explainer, which is trained first where it is not in the cache.
@@ -54,7 +62,15 @@ def name_of(source: str) -> str:
 
 
 def serve(page: gr.Blocks, limits: Limits | None = None, **launching):
-    """Serves the page as it has to be: no traces in messages, no history, no analytics, nothing from elsewhere."""
+    """Serves the page as it has to be: no traces in messages, no history, no analytics, nothing from elsewhere.
+
+    >>> with gr.Blocks(analytics_enabled=False) as page:
+    ...     _ = gr.Markdown("A page.")
+    >>> _, address, _ = serve(page, prevent_thread_lock=True, quiet=True)
+    >>> address.startswith("http://127.0.0.1:")
+    True
+    >>> page.close(verbose=False)
+    """
     processing_utils.async_ssrf_protected_download = fetch_nothing  # gradio has no setting for it
     fixed: dict[str, Any] = {
         "theme": theme(), "css": STYLE, "show_error": False, "ssr_mode": False, "run_history": False,
