@@ -15,14 +15,13 @@ import torch
 from .grids import Grids, confident_pictures, explain_grids, make_grids
 from .localization import localization_score
 from .survey import write_part
+from .survey_methods import OF_EXPLAINERS
 
 FOLDER, SURE = "grids", (0.99, 0.9, 0.0)  # the least probability of a grid's pictures, as high as there are enough
 AT_FINAL = ("grad_cam", "grad_cam_plus_plus", "layer_cam")  # as the paper has them; all others at the pixels
 BY_NAME = (*AT_FINAL, "random")  # in the form of `inner_methods`
 UNDEFINED = {
-    "learned": "an explainer reads all hidden states at once, and no cell has those of a grid.",
-    "refined": "an explainer reads all hidden states at once, and no cell has those of a grid.",
-    "tuned": "an explainer reads all hidden states at once, and no cell has those of a grid.",
+    **dict.fromkeys(OF_EXPLAINERS, "an explainer reads all hidden states at once, and no cell has those of a grid."),
     "attention_rollout": "attention does not reach from cell to cell.",
     "transformer_attribution": "attention does not reach from cell to cell.",
     "score_cam": "it shows the picture through maps of the whole grid.",

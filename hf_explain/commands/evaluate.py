@@ -81,21 +81,19 @@ def run(arguments: argparse.Namespace) -> int:
         refuse(arguments, survey)
     processes.wait()
     refused = read_refused(arguments.output_dir)
-    for name in refused:
-        methods.pop(name, None)
-        survey.methods.pop(name, None)
+    survey.methods = {name: method for name, method in survey.methods.items() if name not in refused}
     bar = lambda todo: logging.tqdm(  # noqa: E731
         todo, desc="evaluating", unit="block", disable=None if processes.is_main else True
     )
     survey.run(processes.rank, processes.world, bar)
     if arguments.grids:
         measure_grids(
-            arguments.output_dir, classifier, rows, methods, arguments.grids, pictures=len(rows),
+            arguments.output_dir, classifier, rows, survey.methods, arguments.grids, pictures=len(rows),
             batch_size=arguments.batch_size, rank=processes.rank, world=processes.world, progress=bar,
         )  # fmt: skip
     processes.wait()
     if processes.is_main:
-        finish(arguments, explainer, list(methods), settings, rows, refused)
+        finish(arguments, explainer, list(survey.methods), settings, rows, refused)
     return leave(0)
 
 
@@ -105,10 +103,12 @@ def names(arguments: argparse.Namespace) -> list[str]:
 
 def refuse(arguments: argparse.Namespace, survey) -> None:
     """Of `all` methods those that are not defined for the classifier are left out; their reasons are written down."""
+    from ..parts import write_whole
+
     path = Path(arguments.output_dir) / REFUSED
     if "all" in (arguments.methods or "").replace(" ", "").split(",") and not path.exists():
         refused = find_refusals(survey.methods, survey.classifier, survey.rows[0]["pixel_values"][None])
-        path.write_text(json.dumps(refused, indent=1))
+        write_whole(path, json.dumps(refused, indent=1).encode())
 
 
 def read_refused(folder: str) -> dict[str, str]:
