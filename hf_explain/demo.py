@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from .comparison import Scenes, compare, predict, summarize, to_pixels
 from .demo_pictures import draw, values
-from .demo_settings import SEEN, Demo, check, command, estimate, splits, training_config
+from .demo_settings import SEEN, Demo, check, command, estimate, neighborhood, splits, training_config
 from .findings import headline, warning
 from .lettering import save
 from .modeling.classifier import Classifier
@@ -91,8 +91,9 @@ def make_classifier(demo: Demo, data, device) -> tuple[Classifier, torch.Tensor]
 def make_explainer(demo: Demo, classifier: Classifier, pixel_values: torch.Tensor):
     """Trained on the pictures alone: what it learns from is the classifier."""
     explainer = RankingExplainerForImageClassification.from_classifier(
-        classifier, preset="tiny", seed=demo.seed, hidden_size=demo.hidden_size, pixel_size=8, hybrid=not demo.one_pass
-    )
+        classifier, preset="tiny", seed=demo.seed, hidden_size=demo.hidden_size, pixel_size=8,
+        hybrid=not demo.one_pass, neighborhood=neighborhood(demo),
+    )  # fmt: skip
     result = train(explainer, [{"pixel_values": picture} for picture in pixel_values], training_config(demo))
     if result.stopped_by:  # the training catches signals, to save; here there is nothing to go on from
         raise SystemExit(128 + result.stopped_by)
@@ -122,7 +123,8 @@ def describe(demo, clock, classifier, explainer, accuracy, masked, runs, device)
         "size": demo.size,
         "seed": demo.seed,
         "settings": asdict(demo)
-        | {"output_dir": Path(demo.output_dir).name, "learning_rate": training_config(demo).learning_rate},
+        | {"output_dir": Path(demo.output_dir).name, "learning_rate": training_config(demo).learning_rate}
+        | {"neighborhood": neighborhood(demo)},
         "device": name_of_device(device),
         "versions": {
             "python": platform.python_version(),

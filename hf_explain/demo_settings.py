@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from .faithfulness import read_protocol
+from .modeling.configuration_explainer import RankingExplainerConfig
 from .modeling.perturbation import ExplainerError, read_reference
 from .modeling.slopes import BASELINES
 from .objectives import OBJECTIVES
@@ -37,6 +38,8 @@ class Demo:
         batch_size: pictures per step of the explainer.
         learning_rate: of the explainer; default that of the backbone's recipe, or 0.005.
         hidden_size: channels of the explainer.
+        neighborhood: side in pixels, odd, of the window whose mean is added to every pixel of the explainer's maps; 1
+            adds none; default that of the backbone's recipe.
         one_pass: the explainer reads hidden states only, not the classifier's slopes.
         references: pixels are removed to these in the measurements.
         budgets: points of the measured curves.
@@ -55,6 +58,7 @@ class Demo:
     batch_size: int = 16
     learning_rate: float | None = None
     hidden_size: int = 64
+    neighborhood: int | None = None
     one_pass: bool = False
     references: tuple[str, ...] = ("black", "blur", "noise")
     budgets: int = 11
@@ -71,6 +75,7 @@ def check(demo: Demo) -> list[str | float]:
         raise ExplainerError(f"epochs={demo.epochs}; give at least 1.")
     if demo.hidden_size < 8 or demo.hidden_size % 8:
         raise ExplainerError(f"hidden_size={demo.hidden_size}; give a positive multiple of 8.")
+    RankingExplainerConfig(neighborhood=neighborhood(demo))  # checks
     training_config(demo)
     Refinement(steps=demo.refine_steps)
     read_protocol("aha", {"budgets": demo.budgets})
@@ -81,6 +86,14 @@ def splits(demo: Demo) -> list[tuple[int, int]]:
     """(how many, seed) of the pictures for training, tuning and reporting."""
     counts = demo.train_pictures, demo.tune_pictures, demo.report_pictures
     return list(zip(counts, (TRAIN_SEED, TUNE_SEED, REPORT_SEED + demo.seed)))
+
+
+def neighborhood(demo: Demo) -> int:
+    """Of the demo's explainer: a recipe's is for 64 pixels."""
+    if demo.neighborhood is not None:
+        return demo.neighborhood
+    size = RECIPES[demo.backbone].neighborhood
+    return 1 if size == 1 else size * demo.size // 64 | 1
 
 
 def training_config(demo: Demo) -> TrainingConfig:

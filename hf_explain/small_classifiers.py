@@ -32,6 +32,7 @@ class Recipe:
         epochs, learning_rate: of AdamW with one cycle.
         plain: share of the steps before any picture is blanked.
         explaining: what the training of its explainer has instead of the demo's own values, of `TrainingConfig`.
+        neighborhood: of its explainer, for pictures of 64 pixels.
     """
 
     small: Callable[[int], PreTrainedConfig]
@@ -40,6 +41,7 @@ class Recipe:
     learning_rate: float = 2e-3
     plain: float = 0.3
     explaining: Mapping[str, Any] = field(default_factory=dict)
+    neighborhood: int = 1
 
 
 def encoder(size: int, **changes) -> dict:
@@ -78,6 +80,7 @@ RECIPES = {
         ),
         large=lambda size: transformers.SwinConfig(image_size=size, window_size=min(7, size // 32)),
         plain=0.4,
+        neighborhood=15,
     ),
     "convnext": Recipe(
         small=lambda size: transformers.ConvNextConfig(
@@ -89,6 +92,7 @@ RECIPES = {
         learning_rate=2.5e-3,
         plain=0.4,
         explaining={"learning_rate": 3e-3, "tau": (0.4, 0.04), "coarse": 0.25},
+        neighborhood=15,
     ),
     "resnet": Recipe(
         small=lambda size: transformers.ResNetConfig(

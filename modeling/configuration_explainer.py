@@ -91,6 +91,8 @@ class RankingExplainerConfig(ExplainerConfig):
         hybrid: the maps also see the slopes of the class's logit half-way to `slope_references`: one more forward of as
             many pictures, and a backward per class, for pixels that the hidden states are too coarse to tell apart.
         slope_references: names of references, or grays in [0, 1].
+        neighborhood: side in pixels, odd, of the window whose mean is added to every pixel of a finished map (see
+            `add_neighborhood`): an object before its single pixels. 1 leaves maps as they were trained.
     """
 
     model_type = "hf_explainer_ranking"
@@ -100,6 +102,7 @@ class RankingExplainerConfig(ExplainerConfig):
     num_blocks: int = 2
     hybrid: bool = False
     slope_references: list = field(default_factory=lambda: list(BASELINES))
+    neighborhood: int = 1
 
     def __post_init__(self, **kwargs):
         for name, multiple in (("hidden_size", 8), ("pixel_size", 4), ("num_blocks", 1)):
@@ -109,6 +112,9 @@ class RankingExplainerConfig(ExplainerConfig):
                 raise ExplainerError(f"{name}={value!r}; give a{'n' if multiple == 1 else ''} {what}.")
         if not isinstance(self.hybrid, bool):
             raise ExplainerError(f"hybrid={self.hybrid!r}; give True or False.")
+        size = self.neighborhood
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
+            raise ExplainerError(f"neighborhood={size!r}; give an odd number of pixels, 1 for none.")
         super().__post_init__(**kwargs)
 
 

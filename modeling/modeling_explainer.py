@@ -241,7 +241,8 @@ class ExplainerForImageClassification(PreTrainedModel):
                 )
         columns = targets if targets.ndim == 2 else targets[:, None]
         dtype = next(p.dtype for p in self.parameters() if p.is_floating_point())
-        attributions = self.attribute(pixel_values.to(dtype), [m.to(dtype) for m in maps], columns).float()
+        attributions = self.attribute(pixel_values.to(dtype), [m.to(dtype) for m in maps], columns)
+        attributions = self.finish(attributions.float())
         attributions = attributions if targets.ndim == 2 else attributions[:, 0]
         if return_dict is False:
             return attributions, logits, targets
@@ -250,6 +251,10 @@ class ExplainerForImageClassification(PreTrainedModel):
     def attribute(self, pixel_values: torch.Tensor, maps: list[torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W), hidden states (B, C, h, w) each, (B, T) -> (B, T, H, W)."""
         raise TypeError(f"{type(self).__name__} is not an explainer by itself; use one of its subclasses.")
+
+    def finish(self, attributions: torch.Tensor) -> torch.Tensor:
+        """Trained maps (B, T, H, W) -> what is returned; training never sees this."""
+        return attributions
 
     def read(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """(logits, maps) of the classifier, or of classifier and backbone, from one forward each."""

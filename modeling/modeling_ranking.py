@@ -7,6 +7,7 @@ altered pictures, and a backward of them per class.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from .configuration_explainer import RANKING_PRESETS, RankingExplainerConfig
@@ -57,11 +58,32 @@ class RankingExplainerForImageClassification(ExplainerForImageClassification):
         slopes = self.slopes(pixel_values, targets) if slopes is None else slopes
         return self.head(pixel_values, maps, targets, slopes if slopes is None else slopes.to(pixel_values.dtype))
 
+    def finish(self, attributions: torch.Tensor) -> torch.Tensor:
+        return add_neighborhood(attributions, self.config.neighborhood)
+
     def slopes(self, pixel_values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
         """What only a hybrid reads, (B, T, R, H, W)."""
         if not self.config.hybrid:
             return None
         return slopes(self.require_classifier(), pixel_values, targets, self.config.slope_references)
+
+
+def add_neighborhood(maps: torch.Tensor, size: int) -> torch.Tensor:
+    """The sum of maps (B, T, H, W) and of their means over size x size pixels, each of mean 0 and deviation 1.
+
+    Outliers weigh more in the first and extended objects in the second: both stand before stray pixels. Means at the
+    border are of the pixels that are there. With size 1 the maps stay as they are.
+    """
+    if size == 1:
+        return maps
+    means = F.avg_pool2d(maps, (size, 1), 1, (size // 2, 0), count_include_pad=False)
+    means = F.avg_pool2d(means, (1, size), 1, (0, size // 2), count_include_pad=False)
+    return standardize(maps) + standardize(means)
+
+
+def standardize(maps: torch.Tensor) -> torch.Tensor:
+    maps = maps - maps.mean((2, 3), keepdim=True)
+    return maps / maps.square().mean((2, 3), keepdim=True).sqrt().clamp(min=torch.finfo(maps.dtype).tiny)
 
 
 RankingExplainerForImageClassification.register_for_auto_class("AutoModel")

@@ -25,7 +25,7 @@ from hf_explain import demo as demo_module
 from hf_explain.commands.train import documented
 from hf_explain.comparison import LABELS, Scenes, summarize, to_pixels
 from hf_explain.demo import Clock, Demo, accuracies, make_classifier, make_explainer
-from hf_explain.demo_settings import check, command, splits, training_config
+from hf_explain.demo_settings import check, command, neighborhood, splits, training_config
 from hf_explain.faithfulness import measure
 from hf_explain.findings import headline, warning
 from hf_explain.modeling.modeling_ranking import RankingExplainerForImageClassification
@@ -114,6 +114,8 @@ def test_a_backbone_may_be_explained_by_a_recipe_of_its_own():
     assert own.learning_rate == 3e-3 and own.ranking_objective().tau == (0.4, 0.04)
     assert training_config(Demo(backbone="convnext", learning_rate=1e-3)).learning_rate == 1e-3
     assert training_config(Demo()).learning_rate == 5e-3 and training_config(Demo()).tau is None
+    own, asked = Demo(backbone="swin"), Demo(backbone="swin", neighborhood=1)
+    assert [neighborhood(d) for d in (own, replace(own, size=224), asked, Demo())] == [15, 53, 1, 1]
 
 
 def test_the_metrics_say_how_they_were_made(made):
@@ -122,6 +124,7 @@ def test_the_metrics_say_how_they_were_made(made):
         **json.loads(json.dumps(SETTINGS)), "output_dir": "demo",
         **{f.name: f.default for f in fields(Demo) if f.name not in {*SETTINGS, "output_dir"}},
         "learning_rate": 0.005,  # what was used where none was given
+        "neighborhood": 1,
     }  # fmt: skip
     assert {f.name for f in fields(Demo)} == set(metrics["settings"])
     assert metrics["data"] | {"classes": None} == {
@@ -367,6 +370,7 @@ def test_no_steps_leave_an_explainer_that_says_so(tmp_path, caplog, monkeypatch)
         ("--report_pictures -3", "report_pictures=-3; give at least 2"),
         ("--epochs 0", "epochs=0; give"),
         ("--hidden_size 12", "hidden_size=12; give a positive multiple of 8"),
+        ("--neighborhood 4", "neighborhood=4; give an odd number of pixels, 1 for none"),
         ("--budgets 2", "budgets=2; a curve needs at least 3 points"),
         ("--references black pink", "unknown reference 'pink'; choose from"),
         ("--refine_steps -1", "steps"),

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from families import build, pictures, processor
@@ -18,6 +19,7 @@ import hf_explain
 from hf_explain import AutoModelForImageAttribution, Classifier, ExplainerError, ExplainerForImageClassification
 from hf_explain.auto import EXPLAINERS
 from hf_explain.draws import Draws
+from hf_explain.modeling.modeling_ranking import add_neighborhood
 from hf_explain.modeling.slopes import slopes
 from hf_explain.objectives import find_objective, ranking_loss
 from hf_explain.training_config import TrainingConfig
@@ -746,3 +748,56 @@ def test_slope_references_travel_with_the_checkpoint(tmp_path):
     again = hf_explain.RankingExplainerForImageClassification.from_pretrained(tmp_path)
     assert again.config.slope_references == ["mean", 0.25] and again.head.mix.weigh.out_channels == 2 * 3
     torch.testing.assert_close(again(pictures(2)).attributions, explainer(pictures(2)).attributions)
+
+
+# ---- the neighborhood that finished maps gain ----
+
+
+def plain_neighborhood(values, size):
+    """One map, pixel by pixel."""
+    height, width, reach = *values.shape, size // 2
+    means = np.empty_like(values)
+    for i, j in np.ndindex(height, width):
+        means[i, j] = values[max(i - reach, 0) : i + reach + 1, max(j - reach, 0) : j + reach + 1].mean()
+    return sum((v - v.mean()) / v.std() for v in (values, means))
+
+
+@pytest.mark.parametrize("size", [3, 15])
+def test_the_mean_of_the_neighborhood_is_added(size):
+    maps = torch.randn(2, 2, 12, 20)
+    found = add_neighborhood(maps, size)
+    for i, j in np.ndindex(2, 2):
+        expected = plain_neighborhood(maps[i, j].double().numpy(), size)
+        np.testing.assert_allclose(found[i, j].numpy(), expected, atol=1e-5)
+    assert add_neighborhood(maps, 1) is maps
+    assert torch.equal(add_neighborhood(torch.zeros(1, 1, 4, 4), 3), torch.zeros(1, 1, 4, 4))  # nothing to divide by
+
+
+def test_an_object_comes_before_a_stray_pixel():
+    maps = torch.zeros(1, 1, 32, 32)
+    maps[..., 8:16, 8:16], maps[..., 28, 28] = 1.0, 1.1
+    assert maps.flatten().argmax() == 28 * 32 + 28
+    row, column = divmod(int(add_neighborhood(maps, 9).flatten().argmax()), 32)
+    assert 8 <= row < 16 and 8 <= column < 16
+
+
+def test_the_neighborhood_is_of_finished_maps_only(tmp_path):
+    """Training does not see it; the checkpoint carries it, and it can be changed."""
+    explainer, plain, x = hybrid(neighborhood=5), hybrid(), pictures()
+    with torch.no_grad():
+        one, other = (float(ranking_loss(e, x, Draws(seed=0))[0]) for e in (explainer, plain))
+        assert one == other
+        raw = plain(x, targets=[[0, 3], [1, 2]]).attributions
+        found = explainer(x, targets=[[0, 3], [1, 2]]).attributions
+        assert torch.equal(found, add_neighborhood(raw, 5)) and not torch.equal(found, raw)
+        explainer.save_pretrained(tmp_path)
+        again = ExplainerForImageClassification.from_pretrained(tmp_path)
+        assert torch.equal(again(x, targets=[[0, 3], [1, 2]]).attributions, found)
+        again.config.neighborhood = 1
+        assert torch.equal(again(x, targets=[[0, 3], [1, 2]]).attributions, raw)
+
+
+@pytest.mark.parametrize("size", [0, 2, -3, 1.0, True, "5"])
+def test_the_neighborhood_is_an_odd_number(size):
+    with pytest.raises(ExplainerError, match="give an odd number of pixels, 1 for none"):
+        make(EXPLAINERS[0], neighborhood=size)

@@ -39,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--method", default="ranking", help=f"how it is trained: {', '.join(METHODS)}")
     what.add_argument("--preset", default="small", help="size of the head: tiny, small or base")
     what.add_argument("--hybrid", action="store_true", help="the maps see the classifier's slopes too: slower, finer")
+    what.add_argument(
+        "--neighborhood", type=int, metavar="PIXELS",
+        help="side, odd, of the window whose mean is added to every pixel of a finished map (default: 1, none)",
+    )  # fmt: skip
     what.add_argument("--backbone", help="Hub id or folder of a second model whose hidden states are read instead")
     what.add_argument("--output_dir", help="folder for the explainer, its checkpoints and the log")
     data = parser.add_argument_group("pictures")
@@ -132,6 +136,11 @@ def check(arguments: argparse.Namespace) -> None:
         raise ExplainerError(f"unknown method {arguments.method!r}; choose from {', '.join(METHODS)}.")
     if bool(arguments.classifier) == bool(arguments.explainer):
         raise ExplainerError("give --classifier for a new explainer, or --explainer to train one further; one of them.")
+    if arguments.explainer and (said := [*head_options(arguments), *(["backbone"] if arguments.backbone else [])]):
+        raise ExplainerError(
+            f"--{said[0]} is of a new explainer, and {arguments.explainer} is as it was made; leave it out, or give "
+            "--classifier for a new one."
+        )
     if not arguments.output_dir and not arguments.dry_run:
         raise ExplainerError("--output_dir is missing; give a folder for the explainer, or --dry_run.")
     if arguments.streaming and arguments.eval_size and not (arguments.eval_dataset or arguments.eval_split):
@@ -161,10 +170,16 @@ def make_explainer(arguments: argparse.Namespace, config: TrainingConfig):
             return ExplainerForImageClassification.from_pretrained(name)
         return METHODS[arguments.method].from_classifier(
             name, backbone=arguments.backbone, preset=arguments.preset, seed=config.seed,
-            **({"hybrid": True} if arguments.hybrid else {}), **loading,
+            **head_options(arguments), **loading,
         )  # fmt: skip
     except OSError as error:
         raise OSError(f"{name} could not be loaded: {error}") from error
+
+
+def head_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What was said of a new explainer's head, beside its preset."""
+    said = {"hybrid": arguments.hybrid or None, "neighborhood": arguments.neighborhood}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def open_data(arguments: argparse.Namespace, config: TrainingConfig, explainer):
