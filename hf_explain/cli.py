@@ -51,12 +51,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def call(arguments: argparse.Namespace) -> int:
     """Runs the command; an error of the kind a user can do something about is one line, without a traceback."""
-    from transformers.utils import logging
-
     from .modeling.perturbation import ExplainerError
+    from .progress import only_lines
 
     if not sys.stderr.isatty():
-        logging.disable_progress_bar()
+        only_lines()
     if os.environ.get("HF_EXPLAIN_TRACEBACK"):
         return arguments.run(arguments)
     try:

@@ -13,7 +13,6 @@ import torch
 import transformers
 from accelerate import PartialState
 from transformers import ViTImageProcessorPil
-from transformers.utils import logging
 
 from .comparison import Scenes, compare, predict, summarize, to_pixels
 from .demo_pictures import draw, values
@@ -23,6 +22,7 @@ from .lettering import save
 from .modeling.classifier import Classifier
 from .modeling.modeling_ranking import RankingExplainerForImageClassification
 from .modeling.perturbation import PixelSpace, blend, reference_image
+from .progress import progress
 from .refinement import Refinement
 from .report import write_report
 from .scenes import CLASSES, draw_scenes
@@ -175,8 +175,7 @@ def say(text: str) -> None:
 
 
 def bar(steps):
-    """A progress bar with the time left; silent when not on a terminal."""
-    return logging.tqdm(steps, disable=None, leave=False)
+    return progress(steps, desc="so far", leave=False)
 
 
 def name_of_device(device: torch.device) -> str:

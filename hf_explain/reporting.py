@@ -6,10 +6,9 @@ import json
 import os
 import time
 
-from transformers.utils import logging
-
 from .checkpoints import UNFINISHED
 from .processes import Processes
+from .progress import progress
 
 LOG = "training_log.jsonl"
 
@@ -61,8 +60,9 @@ class Reporter:
         self.log = Log(output_dir if processes.is_main else None, first_step)
         self.shown: dict[str, str] = {}
         self.keys = keys
-        silent = None if progress_bar and processes.is_main else True  # None: unless this is no terminal
-        self.bar = logging.tqdm(total=config.max_steps, initial=first_step, desc="training", disable=silent)
+        self.bar = progress(
+            total=config.max_steps, initial=first_step, desc="training", shown=progress_bar and processes.is_main
+        )
         self.since = time.perf_counter(), first_step
 
     def __enter__(self) -> Reporter:

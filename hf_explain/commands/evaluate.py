@@ -6,6 +6,7 @@ import argparse
 import json
 import platform
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -60,9 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from transformers.utils import logging
-
     from ..processes import Processes, leave
+    from ..progress import progress
     from ..survey import Survey
     from ..survey_grids import measure_grids
 
@@ -82,9 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     processes.wait()
     refused = read_refused(arguments.output_dir)
     survey.methods = {name: method for name, method in survey.methods.items() if name not in refused}
-    bar = lambda todo: logging.tqdm(  # noqa: E731
-        todo, desc="evaluating", unit="block", disable=None if processes.is_main else True
-    )
+    bar = partial(progress, desc="evaluating", unit="block", shown=processes.is_main)
     survey.run(processes.rank, processes.world, bar)
     if arguments.grids:
         measure_grids(

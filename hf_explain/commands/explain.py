@@ -141,11 +141,10 @@ def explain_picture(name: str, pipe, targets, folder: Path) -> None:
 
 
 def explain_dataset(name: str, arguments: argparse.Namespace, pipe, explainer, targets, processes) -> None:
-    from transformers.utils import logging
-
     from ..explained import count
     from ..explained_card import write_card
     from ..explaining import Explaining
+    from ..progress import progress
     from ..publishing import check_dataset_push, push_dataset
     from ..sources import open_source
 
@@ -167,7 +166,7 @@ def explain_dataset(name: str, arguments: argparse.Namespace, pipe, explainer, t
         if arguments.push_to_hub:
             check_dataset_push(repo_id, arguments.hub_private)
     processes.wait()
-    with logging.tqdm(desc="explaining", unit=" pictures", disable=None if processes.is_main else True) as bar:
+    with progress(desc="explaining", unit=" pictures", shown=processes.is_main) as bar:
         work.run(processes.rank, processes.world, bar.update)
     processes.wait()
     if not processes.is_main:
