@@ -9,7 +9,6 @@ from transformers.utils import logging
 from hf_explain import progress as module
 from hf_explain.progress import only_lines, progress
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:Cannot enable progress bars")  # which conftest.py turns off for good
 
 
