@@ -71,8 +71,8 @@ class RankingExplainerForImageClassification(ExplainerForImageClassification):
 def add_neighborhood(maps: torch.Tensor, size: int) -> torch.Tensor:
     """The sum of maps (B, T, H, W) and of their means over size x size pixels, each of mean 0 and deviation 1.
 
-    Outliers weigh more in the first and extended objects in the second: both stand before stray pixels. Means at the
-    border are of the pixels that are there. With size 1 the maps stay as they are.
+    So an object counts for more than a stray pixel. Means at the border are of the pixels that are there; with size 1
+    the maps stay as they are.
     """
     if size == 1:
         return maps

@@ -108,11 +108,19 @@ def as_page(results: dict) -> str:
         "pictures; occlusion: window 8, stride 4, black. A constant map ranks nothing; its order is drawn at random.\n",
     ]
     for backbone, found in results["backbones"].items():
-        parts += [f"## {backbone}\n", table(found, style="markdown"), ""]
+        parts += [f"## {backbone}\n", recipe(found["settings"]), table(found, style="markdown"), ""]
         for ours in dict.fromkeys(c["method"] for c in found["comparisons"]):
             parts += [paired_table(found, ours), ""]
         parts += [*(f"- {sentence}" for sentence in headline(found)), ""]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def recipe(settings: dict) -> str:
+    """How the explainer was made, which differs from backbone to backbone."""
+    said = f"The explainer: {settings['explainer_steps']} steps of {settings['batch_size']} pictures, learning rate "
+    said += f"{settings['learning_rate']:g}"
+    size = settings.get("neighborhood", 1)  # the first runs knew none
+    return said + (f"; its finished maps gain the mean of {size} x {size} pixels around each.\n" if size > 1 else ".\n")
 
 
 def paired_table(found: dict, ours: str) -> str:

@@ -59,7 +59,8 @@ def test_a_table_is_made_from_runs(tables):
         return {
             "backbone": "vit", "size": 64, "device": "a CPU", "versions": {}, "unseen": [], "explainer": {},
             "seed": seed, "pictures": methods,
-            "protocol": {"black": {"name": "aha"}}, "minutes": 1.0, "settings": {"seed": seed},
+            "protocol": {"black": {"name": "aha"}}, "minutes": 1.0,
+            "settings": {"seed": seed, "explainer_steps": 7, "batch_size": 2, "learning_rate": 2e-3, "neighborhood": 5},
             "data": {"report": {"seed": 10_000 + seed, "pictures": 2}},
             "classifier": {"parameters": 1, "accuracy": 0.95},
         }  # fmt: skip
@@ -69,6 +70,7 @@ def test_a_table_is_made_from_runs(tables):
     assert "| learned | 0.250 | 0.800 | 1.0 |" in readme and "2 trainings with 2 pictures each" in readme
     assert "| random | +0.300 (" in page.replace("Learned, better by", "")
     assert "learned beats random on deletion and insertion" in page
+    assert "7 steps of 2 pictures, learning rate 0.002; its finished maps gain the mean of 5 x 5 pixels" in page
     assert "Learned is better than random on this classifier" in readme and "no difference" not in readme
 
 
