@@ -163,7 +163,7 @@ def find_checkpoint(output_dir: str | None, asked: str | None) -> str | None:
         if found:
             raise ExplainerError(
                 f"{output_dir} holds {os.path.basename(found[-1])} of an earlier run; go on from it with "
-                "resume_from_checkpoint='last', or give another output_dir."
+                "--resume_from_checkpoint last (in Python resume_from_checkpoint='last'), or give another output_dir."
             )
         return None
     if asked == "last":

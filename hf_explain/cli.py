@@ -7,6 +7,8 @@ import importlib
 import os
 import sys
 
+from .names import unknown_name
+
 # Name: the module with add_arguments(parser) and run(arguments) -> exit code, and what the command does.
 # Modules are imported when their command is called.
 COMMANDS = {
@@ -31,6 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="<command>", title="commands")
     chosen = next((word for word in argv if not word.startswith("-")), None)
+    if chosen is not None and chosen not in COMMANDS:
+        parser.error(unknown_name("command", chosen, COMMANDS))
     for name, (module, help_) in COMMANDS.items():
         command = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
         if name == chosen:

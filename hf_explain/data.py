@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import Dataset, Subset
 
 from .draws import keyed
+from .modeling.classifier import is_path
 from .modeling.perturbation import ExplainerError
 from .modeling.pictures import one_line, open_picture
 from .scenes import CLASSES, draw_scene
@@ -163,7 +164,9 @@ def open_rows(name: str, config_name: str | None, split: str | None, streaming: 
         if os.path.isdir(name):
             options = {"data_dir": os.path.abspath(name), "drop_labels": not labels, "drop_metadata": not labels}
             return datasets.load_dataset("imagefolder", split=wanted, streaming=streaming, **options)
-        if os.path.isabs(name) or name.startswith((".", "~")):
+        if files:
+            raise ValueError(f"{next(f for f in files if not f.endswith('.parquet'))} is a file, and not a parquet one")
+        if is_path(name):
             raise ValueError("there is no such folder or file")
         return datasets.load_dataset(name, config_name, split=wanted, streaming=streaming)
     except Exception as error:

@@ -17,6 +17,7 @@ from .methods.gradients import pixel_gradient
 from .methods.rise import seen_through_masks
 from .modeling.perturbation import ExplainerError
 from .modeling.targets import read_targets
+from .names import spelled_as, unknown_name
 from .scoring import of_target
 
 DEPTHS = ("input", "middle", "final")
@@ -135,8 +136,9 @@ def attribute_at(
         batch_size: pictures, or maps in their place, per forward.
         options: of the method, instead of the paper's settings.
     """
+    method = spelled_as(method) if isinstance(method, str) else method
     if isinstance(method, str) and method not in INNER_METHODS:
-        raise ExplainerError(f"unknown method {method!r}; choose from {', '.join(INNER_METHODS)}, or give a function.")
+        raise ExplainerError(f"{unknown_name('method', method, INNER_METHODS)}, or give a function.")
     if isinstance(layer, str) and layer not in DEPTHS:
         raise ExplainerError(f"unknown layer {layer!r}; choose from {', '.join(DEPTHS)}.")
     if isinstance(layer, str):

@@ -18,16 +18,40 @@ def settle(folder: Path, settings: Mapping, what: str) -> None:
     path, given = folder / SETTINGS, json.loads(json.dumps(settings))
     if path.exists():
         found = json.loads(path.read_text())
-        other = [key for key in given if found.get(key) != given[key]]
-        if other:
-            key = other[0]
+        if other := [one for key in given for one in differences(key, found.get(key), given[key])]:
             raise ExplainerError(
-                f"{folder} holds {what} of other settings ({key}: {found.get(key)}, now {given[key]}); give another "
-                "--output_dir, or the same settings to go on."
+                f"{folder} holds {what} of other settings ({'; '.join(other)}); give another --output_dir, or the same "
+                "settings to go on."
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(given, indent=1).encode())
+
+
+def differences(name: str, was, now) -> list[str]:
+    """What differs, in words.
+
+    >>> differences("dataset", {"name": "scenes", "split": None}, {"name": "scenes", "split": "test"})
+    ['dataset split: none, now test']
+    """
+    if was == now:
+        return []
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        keys = dict.fromkeys([*was, *now])
+        return [one for key in keys for one in differences(f"{name} {key}", was.get(key), now.get(key))]
+    if name.endswith(" weights"):  # fingerprints, which tell a person nothing
+        return [f"{name}: others"]
+    return [f"{name}: {in_words(was)}, now {in_words(now)}"]
+
+
+def in_words(value) -> str:
+    if isinstance(value, Mapping):
+        return in_words(value["name"]) if "name" in value else " ".join(f"{k} {in_words(v)}" for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(in_words, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value in (None, "None", "") else str(value)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from .modeling.modeling_ltx import LtxExplainerForImageClassification
 from .modeling.perturbation import ExplainerError
 from .modeling.reading import whole_number
 from .modeling.reference import name_of
+from .names import spelled_as, unknown_name
 from .protocols import read_protocol
 from .refinement import refine
 from .tuning import tune
@@ -183,7 +184,7 @@ class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
 
 def find_method(name: str):
     """The function of a method's name, with - or _ between words."""
-    found = METHODS.get(str(name).replace("-", "_").lower())
+    found = METHODS.get(spelled_as(name))
     if found is None:
-        raise ExplainerError(f"unknown method {name!r:.60}; choose from {', '.join(METHODS)}.")
+        raise ExplainerError(f"{unknown_name('method', name, METHODS)}.")
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 
 from .modeling.perturbation import ExplainerError
+from .names import unknown_name
 from .scoring import find_score
 
 KINDS = ("deletion", "insertion", "negative", "metric")
@@ -192,7 +193,7 @@ def read_protocol(preset: str | Protocol, changes: dict) -> Protocol:
     [0, 4, 8, 12, 16]
     """
     if isinstance(preset, str) and preset not in PRESETS:
-        raise ExplainerError(f"unknown preset {preset!r}; choose from {', '.join(PRESETS)}.")
+        raise ExplainerError(f"{unknown_name('preset', preset, PRESETS)}.")
     changes, protocol = dict(changes), PRESETS[preset] if isinstance(preset, str) else preset
     if "score" in changes:
         score = changes.pop("score")

@@ -82,7 +82,7 @@ def read_results(path: Path, explainer, source: Path) -> dict:
 def lay_out(
     scratch: Path, explainer, source: Path, repo_id: str, *, include: bool, results: Path | None = None,
     pictures: Sequence[str] = (), license: str | None = None, trained_on: str | None = None,
-    untrained: str | None = None, remote_code: bool = False, space_id: str | None = None,
+    untrained: str | None = None, remote_code: bool = False, space_id: str | None = None, ask_hub: bool = True,
 ) -> list[Upload]:  # fmt: skip
     """The uploads: explainer and card, the same with the pipeline's code on a branch, and a Space.
 
@@ -92,6 +92,7 @@ def lay_out(
         include: whether its classifier goes along.
         results: folder or results.json of `hf-explain evaluate`.
         pictures: files or addresses of pictures whose maps the card shows.
+        ask_hub: for the card that the repository has, and for the classifier's license.
 
     The other arguments are those of `write_published_card`.
     """
@@ -99,7 +100,7 @@ def lay_out(
     pipe = ImageAttributionPipeline(model=explainer)
     explainer.save_pretrained(main, include_classifier=include)
     shown = draw(pipe, pictures, main) | copy_figures(results, main)
-    write_published_card(main, explainer, repo_id, source, found, license, trained_on, shown, untrained)
+    write_published_card(main, explainer, repo_id, source, found, license, trained_on, shown, untrained, ask_hub)
     uploads = [Upload(main, repo_id)]
     if remote_code:
         branch = scratch / REMOTE_CODE

@@ -47,6 +47,7 @@ def write_published_card(
     trained_on: str | None,
     pictures: dict[str, str],
     untrained: str | None,
+    ask_hub: bool = True,
 ) -> None:
     """README.md in `goal`: the card the author has, or a first one, with our sections written anew.
 
@@ -56,25 +57,28 @@ def write_published_card(
         license, trained_on: of the head, and the pictures it saw, as the author states them.
         pictures: file in `goal` -> what it shows.
         untrained: why an explainer is published that has not been trained.
+        ask_hub: for the repository's card and the classifier's license; else as if there were none, and from the cache.
     """
-    card = own_card(explainer, repo_id, source, (goal / "classifier").is_dir())
+    card = own_card(explainer, repo_id, source, (goal / "classifier").is_dir(), ask_hub)
     data: Any = card.data
     data.model_name = data.model_name or repo_id.rpartition("/")[2]
     data.license = license or data.license
     if trained_on and REPO_ID.fullmatch(trained_on) and not is_local(trained_on) and "/" in trained_on:
         data.datasets = [trained_on]
-    sections = [training(explainer, source, trained_on, untrained), show(pictures), licenses(explainer, data.license)]
-    for section in filter(None, [*sections, paper(explainer)]):
+    sections = [training(explainer, source, trained_on, untrained), show(pictures)]
+    for section in filter(None, [*sections, licenses(explainer, data.license, ask_hub), paper(explainer)]):
         card.text = with_section(card.text, section)
     card.save(goal / "README.md")
     if results is not None:
         write_card(goal, results, explainer)
 
 
-def own_card(explainer, repo_id: str, source: Path, included: bool) -> ModelCard:
+def own_card(explainer, repo_id: str, source: Path, included: bool, ask_hub: bool) -> ModelCard:
     """The one beside the explainer, else the repository's, else a first one."""
     first = ModelCard(model_card(explainer, repo_id, included))
     if not (source / "README.md").exists():
+        if not ask_hub:
+            return first
         try:
             return card_to_push(explainer, repo_id, included, (), None, None)
         except OSError:  # there is no such repository yet
@@ -112,22 +116,23 @@ def training(explainer, source: Path, trained_on: str | None, untrained: str | N
 UNKNOWN = "The license of the classifier is not known."
 
 
-def licenses(explainer, license: str | None) -> str:
+def licenses(explainer, license: str | None, ask_hub: bool) -> str:
     """Of the head, as its author states it, and of the classifier, as its repository does."""
     config = explainer.config
     name = config.classifier_name_or_path
-    stated = classifier_license(name, config.classifier_revision)
+    stated = classifier_license(name, config.classifier_revision, ask_hub)
     theirs = f"The classifier, `{name}`, comes under `{stated}`, says its repository." if stated else UNKNOWN
     ours = f"The explainer comes under `{license}`." if license else "The author of the explainer states no license."
     return f"## License\n\n{ours} {theirs} A repository that carries its classifier carries that license too.\n"
 
 
-def classifier_license(name: str | None, revision: str | None) -> str | None:
+def classifier_license(name: str | None, revision: str | None, ask_hub: bool) -> str | None:
     """None if it is not stated, or cannot be asked for."""
     if not name or is_local(name):
         return None
     try:
-        path = cached_file(name, "README.md", revision=revision, _raise_exceptions_for_missing_entries=False)
+        quiet = {"_raise_exceptions_for_missing_entries": False, "local_files_only": not ask_hub}
+        path = cached_file(name, "README.md", revision=revision, **quiet)
     except OSError:  # no network, or no permission
         return None
     found: Any = ModelCard.load(path, ignore_metadata_errors=True).data.get("license") if path else None

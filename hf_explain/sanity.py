@@ -22,6 +22,7 @@ from .modeling.hooks import hooked, watched
 from .modeling.modeling_explainer import ExplainerForImageClassification
 from .modeling.perturbation import ExplainerError
 from .modeling.targets import read_targets
+from .names import spelled_as, unknown_name
 from .scoring import all_logits
 from .similarity import spearman
 
@@ -188,7 +189,7 @@ def in_calling_form(method: Method, batch_size: int, options: dict) -> Callable[
     """`(classifier, pixel_values, targets) -> (B, H, W)` of a name, a function or an explainer, in batches."""
     if isinstance(method, ExplainerForImageClassification):
         return attribute_with(method, batch_size)
-    if isinstance(method, str) and method not in METHODS:
-        raise ExplainerError(f"unknown method {method!r}; choose from {', '.join(METHODS)}, or give a function.")
-    function = METHODS[method] if isinstance(method, str) else method
+    if isinstance(method, str) and spelled_as(method) not in METHODS:
+        raise ExplainerError(f"{unknown_name('method', method, METHODS)}, or give a function.")
+    function = METHODS[spelled_as(method)] if isinstance(method, str) else method
     return partial(attribute, function, batch_size=batch_size, options=options)

@@ -10,6 +10,7 @@ from .methods import METHODS
 from .methods.calling import attribute, attribute_with
 from .modeling.modeling_ltx import LtxExplainerForImageClassification
 from .modeling.perturbation import ExplainerError
+from .names import spelled_as, unknown_name
 from .refinement import refine
 from .tuning import tune
 
@@ -19,15 +20,15 @@ DEFAULT = "integrated_gradients,occlusion,gradient,random"
 
 
 def read_names(names: str | None, with_explainer: bool) -> list[str]:
-    """Names with commas; "all" stands for all of `METHODS`."""
+    """Names with commas, with - or _ between words; "all" stands for all of `METHODS`."""
     known = [*(OF_EXPLAINERS if with_explainer else ()), *METHODS]
     given = names or ("learned," if with_explainer else "") + DEFAULT
     found: list[str] = []
-    for name in filter(None, (one.strip() for one in given.split(","))):
+    for name in filter(None, map(spelled_as, given.split(","))):
         if name in OF_EXPLAINERS and not with_explainer:
             raise ExplainerError(f"method {name!r} needs --explainer.")
         if name not in (*known, "all"):
-            raise ExplainerError(f"unknown method {name!r}; choose from {', '.join(known)}, all.")
+            raise ExplainerError(f"{unknown_name('method', name, [*known, 'all'])}.")
         found += list(METHODS) if name == "all" else [name]
     if not found or len(set(found)) < len(found):
         raise ExplainerError(f"--methods {given!r}; give names with commas, each once.")

@@ -112,4 +112,5 @@ def as_text(one: Table) -> str:
     lines += [[label, *cells] for (label, _, _), cells in zip(one.rows, body)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(heads) + 1)]
     printed = ["  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in lines]
-    return "\n".join([f"{one.title}; * is the best", *printed])
+    starred = any(c.best for _, _, row in one.rows for c in row)
+    return "\n".join([one.title + ("; * is the best" if starred else ""), *printed])

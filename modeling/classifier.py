@@ -175,11 +175,23 @@ class Classifier(nn.Module):
 # ---- finding one ----
 
 
+def is_path(name) -> bool:
+    """Whether a name can only be that of a folder or file of this machine, whether it is there or not.
+
+    >>> is_path("mine/"), is_path("./mine"), is_path("a/b/c"), is_path("owner/name")
+    (True, True, True, False)
+    """
+    name = str(name)
+    return os.path.isabs(name) or name.startswith((".", "~")) or name.endswith("/") or name.count("/") > 1
+
+
 def pin(name, hub: dict) -> dict:
     """`hub` with the revision resolved to one commit, so that everything is read from one state of the repository."""
     if os.path.isdir(name):
         return hub
-    if os.path.isabs(name) or str(name).startswith(("./", "../", "~")):
+    if os.path.isfile(name):
+        raise ExplainerError(f"{name} is a file; give the folder it is in, or a Hub id.")
+    if is_path(name):
         raise ExplainerError(f"there is no folder {str(name)!r}; give one that exists, or a Hub id.")
     asked = {k: hub[k] for k in ("token", "local_files_only", "cache_dir") if k in hub}
     return hub | {"revision": resolve_revision(str(name), hub.get("revision"), **asked)}

@@ -181,6 +181,7 @@ def test_push_to_hub(tmp_path):
     "arguments, said",
     [
         ("--method magic", "unknown method 'magic'; choose from ranking, ltx, diffmask."),
+        ("--method rankin", "unknown method 'rankin', did you mean 'ranking'? choose from ranking, ltx, diffmask."),
         ("--explainer x", "give --classifier for a new explainer, or --explainer to train one further; one of them."),
         ("--output_dir x --neighborhood 4", "neighborhood=4; give an odd number of pixels, 1 for none"),
         ("", "--output_dir is missing; give a folder for the explainer, or --dry_run."),
@@ -190,6 +191,11 @@ def test_push_to_hub(tmp_path):
             "--output_dir x --dataset /no/where",
             "'/no/where' could not be opened as a data set (there is no such folder",
         ),
+        ("--output_dir x --dataset nowhere/", "'nowhere/' could not be opened as a data set (there is no such folder"),
+        (
+            "--output_dir x --dataset cat.jpg",
+            "(cat.jpg is a file, and not a parquet one); give the id of one on the Hub",
+        ),
         ("--output_dir x --dataset nobody/x --streaming --eval_size 3", "nothing can be held out of a stream"),
         ("--output_dir x --dataset a/b --eval_dataset a/b", "those to train on, split 'train' of a/b; give another"),
         ("--output_dir x --dataset a/b --eval_split train", "those to train on, split 'train' of a/b; give another"),
@@ -198,10 +204,12 @@ def test_push_to_hub(tmp_path):
         ("--output_dir x --push_to_hub", "is the local folder"),
         ("--output_dir x --report_to paper", "unknown tracker 'paper'"),
         ("--output_dir x --classifier /no/model", "there is no folder '/no/model'"),
+        ("--output_dir x --classifier nowhere/", "there is no folder 'nowhere/'; give one that exists, or a Hub id."),
     ],
 )
 def test_refusals_are_one_line(arguments, said, classifier, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "cat.jpg").write_bytes(b"")
     assert train(classifier, *arguments.split()) == 2
     error = capsys.readouterr().err.strip()
     assert said in error and error.splitlines()[-1].startswith("hf-explain: ") and "Traceback" not in error
@@ -221,11 +229,30 @@ def test_the_head_of_a_trained_explainer_stays(said, tmp_path, capsys):
     assert f"{said.split()[0]} is of a new explainer, and mine is as it was made" in capsys.readouterr().err
 
 
+def test_kinds_of_models_and_an_earlier_run(trained, classifier, capsys):
+    """Each is refused with the flag to give instead."""
+    few = ["--dataset", "scenes", *QUICK, "--output_dir", str(trained)]
+    for arguments, said in (
+        (["--classifier", str(trained)], "holds an explainer, not a classifier; give it as --explainer."),
+        (["--explainer", classifier], "not an explainer; give it as --classifier, or make an explainer"),
+        (["--classifier", classifier], "go on from it with --resume_from_checkpoint last"),
+    ):
+        assert cli.main(["train", *arguments, *few]) == 2
+        assert said in capsys.readouterr().err, said
+
+
 def test_wrong_flags(capsys):
     for arguments in (["paint"], ["train", "--dataset", "scenes", "--max_steps", "many"], ["train"]):
         with pytest.raises(SystemExit) as caught:
             cli.main(arguments)
         assert caught.value.code == 2 and "error:" in capsys.readouterr().err
+
+
+def test_the_nearest_command_is_named(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["explian", "cat.jpg"])
+    said = capsys.readouterr().err
+    assert caught.value.code == 2 and "unknown command 'explian', did you mean 'explain'? choose from demo," in said
 
 
 def test_an_interrupt_is_no_traceback(monkeypatch, capsys):

@@ -112,6 +112,13 @@ def test_the_files_of_the_results(classifier, tmp_path):
     assert not list(tmp_path.rglob(".*"))
 
 
+def test_a_star_is_explained_where_there_is_one(classifier, tmp_path, capsys):
+    assert evaluate(classifier, tmp_path, "--dataset_size", "3") == 0
+    assert capsys.readouterr().out.count("; * is the best") == 2
+    assert evaluate(classifier, tmp_path, "--dataset_size", "3", "--methods", "gradient,random") == 0
+    assert "*" not in capsys.readouterr().out  # one method and a yardstick: there is nothing to be the best of
+
+
 def test_nothing_is_computed_twice(classifier, tmp_path, monkeypatch):
     assert evaluate(classifier, tmp_path) == 0
     before, first = numbers(tmp_path), {p: p.stat().st_mtime_ns for p in (tmp_path / "parts").iterdir()}
@@ -328,12 +335,17 @@ def test_refusals(classifier, explainer, pictures, tmp_path, capsys):
         (scenes, "give --explainer, or --classifier"),
         ([*one, "--explainer", explainer, *scenes], "one of them"),
         ([*one, *scenes, "--methods", "magic"], "unknown method 'magic'; choose from random"),
+        ([*one, *scenes, "--methods", "Gradcam"], "unknown method 'gradcam', did you mean 'grad_cam'? choose"),
+        ([*one, *scenes, "--methods", "grad-cam,grad_cam"], "each once"),
         ([*one, *scenes, "--methods", "learned"], "method 'learned' needs --explainer"),
         ([*one, *scenes, "--methods", "random,random"], "each once"),
         ([*one, *scenes, "--preset", "best"], "unknown preset 'best'"),
         ([*one, *scenes, "--reference", "grey"], "unknown reference 'grey'"),
         ([*one, *scenes, "--explained", "top"], "choose predicted or label"),
-        ([*one, *scenes, "--batch_size", "0"], "give 1 or more"),
+        ([*one, *scenes, "--batch_size", "0"], "hf-explain: --batch_size 0; give 1 or more."),
+        ([*one, *scenes, "--block", "0"], "hf-explain: --block 0; give 1 or more."),
+        (["--classifier", explainer, *scenes], "holds an explainer, not a classifier; give it as --explainer."),
+        (["--explainer", classifier, *scenes], "not an explainer; give it as --classifier, or make an explainer of it"),
         ([*one, *scenes, "--dtype", "int8"], "give bfloat16 or float16"),
         ([*one, *scenes, "--write_model_card"], "--write_model_card writes into the folder of an explainer"),
         ([*one, *scenes, "--dataset_size", "0"], "dataset_size=0"),
@@ -349,8 +361,9 @@ def test_refusals(classifier, explainer, pictures, tmp_path, capsys):
 
 def test_a_folder_holds_the_results_of_one_setting(classifier, tmp_path, capsys):
     assert evaluate(classifier, tmp_path) == 0
-    assert evaluate(classifier, tmp_path, "--budgets", "5") == 2
-    assert "holds results of other settings (protocols" in capsys.readouterr().err
+    assert evaluate(classifier, tmp_path, "--budgets", "5", "--seed", "1") == 2
+    said = capsys.readouterr().err
+    assert "holds results of other settings (protocols aha/mean budgets: 4, now 5; seed: 0, now 1); give" in said
 
 
 def test_every_boolean_can_be_left_off(capsys):

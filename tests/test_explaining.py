@@ -329,14 +329,20 @@ def test_dry_run(classifier, scenes, tmp_path, monkeypatch, capsys):
         ("--dataset {empty} --output_dir x", "could not be opened as a data set"),
         ("--dataset scenes --output_dir x --target cat", "unknown target 'cat'; nearest labels"),
         ("--dataset scenes --output_dir x --no_maps", "--no_maps leaves only labels and scores"),
-        ("--dataset scenes --output_dir x --block 0", "--block 0; give 1 or more of each"),
+        ("--dataset scenes --output_dir x --block 0", "hf-explain: --block 0; give 1 or more."),
         ("--dataset scenes --output_dir x --measure hope", "unknown preset 'hope'"),
+        ("notes.txt", "notes.txt is a file, but by its name neither a picture nor parquet; give pictures, a folder"),
+        ("cat.jpg empty", "empty is no picture; give pictures only, or one data set alone."),
+        ("cat.jpg empty/cat.jpg", "the overlays of cat.jpg and empty/cat.jpg would have the same names"),
+        ("cat.jpg --method grad-camm", "unknown method 'grad-camm', did you mean 'grad_cam'? choose from random"),
+        ("cat.jpg --top_k 2 --target 1", "--target and --top_k were both given; give the classes, or"),
         ("cat.jpg --dry_run", "are for data sets; leave them out for one picture"),
     ],
 )
 def test_refusals_are_one_line(arguments, said, classifier, scenes, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("no picture")
     words = arguments.format(scenes=scenes, empty=tmp_path / "empty").split()
     assert cli.main(["explain", "--classifier", classifier, "--method", "gradient", *words]) == 2
     error = capsys.readouterr().err.strip()
@@ -347,7 +353,7 @@ def test_refusals_are_one_line(arguments, said, classifier, scenes, tmp_path, mo
 def test_a_folder_of_other_settings_is_refused(classifier, scenes, tmp_path, capsys):
     assert explain(classifier, scenes, tmp_path, "--dataset_size", 2) == 0
     assert explain(classifier, scenes, tmp_path, "--dataset_size", 2, "--target", 1) == 2
-    assert "holds maps of other settings (targets: None, now [1]); give another --output_dir" in capsys.readouterr().err
+    assert "holds maps of other settings (targets: none, now 1); give another --output_dir" in capsys.readouterr().err
     assert explain(classifier, scenes, tmp_path, "--dataset_size", 2, "--batch_size", 1) == 0  # decides about nothing
 
 
@@ -375,8 +381,46 @@ def test_a_single_picture(cropping, pictures, tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"zebra: {expected[0]['score']:.3f}, deletion ") and lines[1].startswith("tiger cat: ")
     made = sorted(path.name for path in tmp_path.iterdir())
-    assert made == ["picture_0-1-tiger_cat.png", "picture_0-4-zebra.png"]
+    assert made == ["picture_0-1-tiger_cat-gradient.png", "picture_0-4-zebra-gradient.png"]
     np.testing.assert_array_equal(PIL.Image.open(made[1]), expected[0]["heatmap"])
+
+
+def test_several_pictures_and_more_classes_than_there_are(cropping, pictures, tmp_path, capsys):
+    """Each has its overlays, of all classes; those of another method or refined ones stay beside them."""
+    one, other = map(str, sorted(pictures.rglob("*.png"))[:2])
+    arguments = ["explain", one, other, "--classifier", cropping, "--output_dir", str(tmp_path)]
+    assert cli.main([*arguments, "--method", "Input-x-gradient", "--top_k", "99"]) == 0
+    said, classes = capsys.readouterr(), hf_explain.Classifier.from_pretrained(cropping).num_labels
+    assert said.err.splitlines()[-1] == f"--top_k 99: there are {classes} classes, all are explained"
+    assert len(said.out.splitlines()) == len(list(tmp_path.glob("*-input_x_gradient.png"))) == 2 * classes
+    assert cli.main([*arguments, "--method", "gradient", "--refine_steps", "1", "--target", "zebra"]) == 0
+    made = {path.name for path in tmp_path.glob("*-gradient-refined.png")}
+    assert made == {"picture_0-4-zebra-gradient-refined.png", "picture_2-4-zebra-gradient-refined.png"}
+
+
+def test_which_model_it_is(classifier, tmp_path, monkeypatch, capsys):
+    """A missing folder, a file, and an explainer in the place of a classifier and the other way round."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.bin").write_text("")
+    made = hf_explain.RankingExplainerForImageClassification.from_classifier(classifier, preset="tiny")
+    made.save_pretrained("explainer", include_classifier=True)
+    for arguments, said in (
+        (
+            "--classifier nowhere/ --method gradient",
+            "there is no folder 'nowhere/'; give one that exists, or a Hub id.",
+        ),
+        ("--explainer a/b/c", "there is no folder 'a/b/c'; give one that exists, or a Hub id."),
+        ("--explainer weights.bin", "weights.bin is a file; give the folder it is in, or a Hub id."),
+        ("--classifier explainer --method gradient", "not a classifier; give it as --explainer, without --method."),
+        (f"--explainer {classifier}", "a 'resnet' model, not an explainer; give it as --classifier with --method, or"),
+        (
+            "--explainer explainer --method gradient",
+            "--method gradient is for a classifier, and an explainer makes its",
+        ),
+        (f"--classifier {classifier}", "--classifier needs --method; methods: random,"),
+    ):
+        assert cli.main(["explain", "cat.jpg", *arguments.split()]) == 2
+        assert said in capsys.readouterr().err, said
 
 
 def test_the_script_is_the_command(monkeypatch, capsys):

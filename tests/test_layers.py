@@ -183,11 +183,19 @@ def test_in_bf16_and_in_inference_mode():
     assert maps.dtype == torch.float32 and torch.isfinite(maps).all() and maps.std() > 0
 
 
+def test_a_method_may_be_spelled_with_dashes():
+    classifier, x = classifier_of("vit"), pictures()
+    maps = attribute_at(classifier, x, 1, "Input-x-gradient", "final")
+    assert torch.equal(maps, attribute_at(classifier, x, 1, "input_x_gradient", "final"))
+
+
 def test_wrong_requests():
     classifier = classifier_of("vit")
     with pytest.raises(ExplainerError, match=r"unknown layer 'encoder\.3'; choose from input, middle, final"):
         attribute_at(classifier, pictures(), layer="encoder.3")
     with pytest.raises(ExplainerError, match="unknown method 'magic'; choose from random, gradient"):
         attribute_at(classifier, pictures(), method="magic")
+    with pytest.raises(ExplainerError, match=r"unknown method 'gradcam', did you mean 'grad_cam'\? choose"):
+        attribute_at(classifier, pictures(), method="gradcam")
     with pytest.raises(ExplainerError, match="window=3 and stride=0; give at least 1"):
         attribute_at(classifier, pictures(), 1, "occlusion", "input", window=3, stride=0)

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import torch
 
-from ..modeling.classifier import Classifier
-from ..modeling.modeling_explainer import ExplainerForImageClassification
 from ..modeling.perturbation import RAW_REFERENCES, REFERENCES, ExplainerError, read_reference
 from ..protocols import PRESETS, is_suite, read_protocol
 from ..survey_methods import DEFAULT, REFINE_STEPS, TUNE_STEPS, find_method, find_refusals, read_names
+from .models import load
 
 REFUSED = "refused.json"
 
@@ -120,8 +119,9 @@ def check(arguments: argparse.Namespace) -> None:
         raise ExplainerError("give --explainer, or --classifier for training-free methods alone; one of them.")
     if arguments.explained not in ("predicted", "label"):
         raise ExplainerError(f"--explained {arguments.explained}; choose predicted or label.")
-    if arguments.batch_size < 1 or arguments.block < 1:
-        raise ExplainerError(f"--batch_size {arguments.batch_size} --block {arguments.block}; give 1 or more of each.")
+    for name in ("batch_size", "block"):
+        if getattr(arguments, name) < 1:
+            raise ExplainerError(f"--{name} {getattr(arguments, name)}; give 1 or more.")
     if arguments.dtype not in (None, "bfloat16", "float16"):
         raise ExplainerError(f"--dtype {arguments.dtype}; give bfloat16 or float16, or leave it out for float32.")
     if arguments.write_model_card and not (arguments.explainer and Path(arguments.explainer).is_dir()):
@@ -143,17 +143,6 @@ def protocols(arguments: argparse.Namespace) -> dict[str, dict]:
             read = read_protocol(preset, one)
             found[preset if is_suite(read) else f"{preset}/{read.reference}"] = {"preset": preset, **one}
     return found
-
-
-def load(arguments: argparse.Namespace, device):
-    name = arguments.explainer or arguments.classifier
-    try:
-        if arguments.classifier:
-            return None, Classifier.from_pretrained(name).to(device)
-        explainer = ExplainerForImageClassification.from_pretrained(name).to(device).eval()
-    except OSError as error:
-        raise OSError(f"{name} could not be loaded: {error}") from error
-    return explainer, explainer.require_classifier()
 
 
 def open_rows(arguments: argparse.Namespace, classifier):

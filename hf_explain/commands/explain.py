@@ -13,14 +13,15 @@ import PIL.Image
 
 from ..methods import METHODS
 from ..modeling.perturbation import ExplainerError
-from ..pipeline import ImageAttributionPipeline
+from ..names import spelled_as
+from ..pipeline import ImageAttributionPipeline, find_method
 from ..protocols import PRESETS
-from .evaluate import load
+from .models import load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what is explained")
-    what.add_argument("picture", nargs="?", help="a picture (file or URL); or what --dataset takes")
+    what.add_argument("picture", nargs="*", help="pictures (files or URLs); or one thing that --dataset takes")
     what.add_argument("--explainer", help="Hub id or folder of an explainer")
     what.add_argument("--classifier", help="Hub id or folder of a classifier, to be explained by --method")
     what.add_argument("--method", help=f"one of {', '.join(METHODS)}")
@@ -68,19 +69,23 @@ def run(arguments: argparse.Namespace) -> int:
     from ..processes import Processes, leave
 
     check(arguments)
-    name = arguments.picture or arguments.dataset
+    names = arguments.picture or [arguments.dataset]
     processes = Processes()
-    explainer, classifier = load(arguments, processes.device)
+    explainer, classifier = load(arguments, processes.device, with_method=True)
     pipe = ImageAttributionPipeline(
         model=explainer or classifier.model, image_processor=classifier.image_processor, device=processes.device,
         **options(arguments), **({"method": arguments.method} if arguments.method else {}),
     )  # fmt: skip
     targets = None if arguments.target is None else [read_target(one, classifier) for one in arguments.target]
-    if is_picture(name):
+    if processes.is_main and (arguments.top_k or 0) > classifier.num_labels:
+        print(
+            f"--top_k {arguments.top_k}: there are {classifier.num_labels} classes, all are explained", file=sys.stderr
+        )
+    if is_picture(names[0]):
         if processes.is_main:
-            explain_picture(name, pipe, targets, Path(arguments.output_dir or "."))
+            explain_pictures(names, pipe, targets, Path(arguments.output_dir or "."), how(arguments))
         return leave(0)
-    explain_dataset(name, arguments, pipe, explainer, targets, processes)
+    explain_dataset(names[0], arguments, pipe, explainer, targets, processes)
     return leave(0)
 
 
@@ -92,17 +97,53 @@ def check(arguments: argparse.Namespace) -> None:
         )
     if bool(arguments.explainer) == bool(arguments.classifier):
         raise ExplainerError("give --explainer, or --classifier with --method; one of them.")
-    if bool(arguments.classifier) != bool(arguments.method):
-        raise ExplainerError(f"--classifier needs --method, an explainer none; methods: {', '.join(METHODS)}.")
-    if min(arguments.batch_size, arguments.block) < 1:
-        raise ExplainerError(f"--batch_size {arguments.batch_size} --block {arguments.block}; give 1 or more of each.")
-    single = is_picture(arguments.picture or arguments.dataset)
+    if arguments.explainer and arguments.method:
+        raise ExplainerError(
+            f"--method {arguments.method} is for a classifier, and an explainer makes its own maps; leave it out, or "
+            "give the classifier with --classifier instead of --explainer."
+        )
+    if arguments.classifier and not arguments.method:
+        raise ExplainerError(f"--classifier needs --method; methods: {', '.join(METHODS)}.")
+    if arguments.method:
+        find_method(arguments.method)
+        arguments.method = spelled_as(arguments.method)
+    if arguments.target and arguments.top_k is not None:
+        raise ExplainerError(
+            "--target and --top_k were both given; give the classes, or how many of the most probable ones."
+        )
+    for name in ("batch_size", "block"):
+        if getattr(arguments, name) < 1:
+            raise ExplainerError(f"--{name} {getattr(arguments, name)}; give 1 or more.")
+    single = check_names(arguments.picture or [arguments.dataset])
     if not (single or arguments.output_dir or arguments.dry_run):
         raise ExplainerError("--output_dir is missing; give a folder for the new data set, or --dry_run.")
     if single and (arguments.push_to_hub or arguments.dry_run):
         raise ExplainerError("--push_to_hub and --dry_run are for data sets; leave them out for one picture.")
     if arguments.no_maps and not arguments.overlays and not arguments.measure:
         raise ExplainerError("--no_maps leaves only labels and scores; add --overlays or --measure, or keep the maps.")
+
+
+def check_names(names: list[str]) -> bool:
+    """Whether they are pictures; refuses files that are neither these nor parquet, and several data sets."""
+    for name in names:
+        if os.path.isfile(name) and not is_picture(name) and not name.endswith(".parquet"):
+            raise ExplainerError(
+                f"{name} is a file, but by its name neither a picture nor parquet; give pictures, a folder of them, or "
+                "another data set."
+            )
+    if len(names) == 1:
+        return is_picture(names[0])
+    seen: dict[str, str] = {}
+    for name in names:
+        if not is_picture(name):
+            raise ExplainerError(f"{name} is no picture; give pictures only, or one data set alone.")
+        if stem_of(name) in seen:
+            raise ExplainerError(
+                f"the overlays of {seen[stem_of(name)]} and {name} would have the same names; explain one after the "
+                "other, with another --output_dir."
+            )
+        seen[stem_of(name)] = name
+    return True
 
 
 def is_picture(name: str) -> bool:
@@ -123,14 +164,29 @@ def read_target(text: str, classifier) -> int:
     return classifier.target_index(int(text) if number else text)
 
 
-def explain_picture(name: str, pipe, targets, folder: Path) -> None:
+def how(arguments: argparse.Namespace) -> str:
+    """What made the maps, for the names of the overlays."""
+    return (arguments.method or "learned") + ("-refined" if arguments.refine_steps else "")
+
+
+def stem_of(name: str) -> str:
+    from ..explained import slug
+
+    return slug(os.path.splitext(os.path.basename(urlsplit(name).path))[0])
+
+
+def explain_pictures(names: list[str], pipe, targets, folder: Path, how: str) -> None:
+    for name in names:
+        explain_picture(name, pipe, targets, folder, how)
+
+
+def explain_picture(name: str, pipe, targets, folder: Path, how: str) -> None:
     from ..explained import slug
 
     found = pipe([name], target=None if targets is None else [targets])[0]
     folder.mkdir(parents=True, exist_ok=True)
-    stem = slug(os.path.splitext(os.path.basename(urlsplit(name).path))[0])
     for entry in found:
-        path = folder / f"{stem}-{entry['index']}-{slug(entry['label'])}.png"
+        path = folder / f"{stem_of(name)}-{entry['index']}-{slug(entry['label'])}-{how}.png"
         entry["heatmap"].save(path)
         measured = entry.get("faithfulness", {})
         areas = "".join(f", {key} {value:.3f}" for key, value in measured.items() if isinstance(value, float))

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             Path(scratch), explainer, folder, repo_id, include=include,
             results=Path(arguments.results) if arguments.results else None, pictures=arguments.pictures,
             license=arguments.license, trained_on=arguments.trained_on, untrained=arguments.untrained,
-            remote_code=arguments.remote_code, space_id=space_id,
+            remote_code=arguments.remote_code, space_id=space_id, ask_hub=not arguments.dry_run,
         )  # fmt: skip
         for upload in uploads:
             if arguments.dry_run:

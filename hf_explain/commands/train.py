@@ -15,7 +15,9 @@ from ..modeling.modeling_explainer import ExplainerForImageClassification
 from ..modeling.modeling_ltx import LtxExplainerForImageClassification
 from ..modeling.modeling_ranking import RankingExplainerForImageClassification
 from ..modeling.perturbation import ExplainerError
+from ..names import unknown_name
 from ..training_config import TrainingConfig
+from .models import check_kind
 
 METHODS = {
     "ranking": RankingExplainerForImageClassification,
@@ -133,7 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
 def check(arguments: argparse.Namespace) -> None:
     """What can be refused before anything is loaded."""
     if arguments.method not in METHODS:
-        raise ExplainerError(f"unknown method {arguments.method!r}; choose from {', '.join(METHODS)}.")
+        raise ExplainerError(f"{unknown_name('method', arguments.method, METHODS)}.")
     if bool(arguments.classifier) == bool(arguments.explainer):
         raise ExplainerError("give --classifier for a new explainer, or --explainer to train one further; one of them.")
     if arguments.explainer and (said := [*head_options(arguments), *(["backbone"] if arguments.backbone else [])]):
@@ -166,6 +168,7 @@ def make_explainer(arguments: argparse.Namespace, config: TrainingConfig):
     name = arguments.explainer or arguments.classifier
     loading = {"revision": arguments.classifier_revision} if arguments.classifier_revision else {}
     try:
+        check_kind(arguments)
         if arguments.explainer:
             return ExplainerForImageClassification.from_pretrained(name)
         return METHODS[arguments.method].from_classifier(

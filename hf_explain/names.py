@@ -1,0 +1,27 @@
+"""Names a person types: how they may be spelled, and what is said of one that is not known."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def spelled_as(name: str) -> str:
+    """A method's name as `METHODS` has it: "Grad-CAM" is "grad_cam".
+
+    >>> spelled_as("Grad-CAM")
+    'grad_cam'
+    """
+    return str(name).strip().replace("-", "_").lower()
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """The beginning of a refusal: the name, the nearest of the known ones if one is near, and all of them.
+
+    >>> unknown_name("method", "gradcam", ["gradient", "grad_cam"])
+    "unknown method 'gradcam', did you mean 'grad_cam'? choose from gradient, grad_cam"
+    """
+    known = list(known)
+    near = difflib.get_close_matches(spelled_as(name), known, n=1)
+    ask = f", did you mean {near[0]!r}?" if near else ";"
+    return f"unknown {kind} {name!r:.60}{ask} choose from {', '.join(known)}"
