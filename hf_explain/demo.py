@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,7 +77,17 @@ def run(demo: Demo) -> dict:
     say("\n" + table(results, style="text"))
     say("\n".join(["", *headline(results), *filter(None, [warning(results)])]))
     say(f"\n{clock.total() / 60:.1f} minutes. Open {output / 'report.html'}")
+    say(onwards(output / "explainer"))
     return results
+
+
+def onwards(explainer: Path) -> str:
+    """What can be done next, in two lines."""
+    return (
+        f"To look at its maps on a page: hf-explain app --model {shlex.quote(str(explainer))}\n"
+        "In Python: import hf_explain, transformers; "
+        f'found = transformers.pipeline("image-attribution", model={str(explainer)!r})("picture.jpg")'
+    )
 
 
 def make_classifier(demo: Demo, data, device) -> tuple[Classifier, torch.Tensor]:

@@ -224,10 +224,21 @@ def test_the_report_needs_nothing_else(made):
 
 def test_the_terminal_tells_the_same_story(made):
     folder, metrics, said = made
-    assert said.strip().splitlines()[-1].endswith(f"Open {folder / 'report.html'}")
+    opened, page, script = said.strip().splitlines()[-3:]
+    assert opened.endswith(f"Open {folder / 'report.html'}")
+    assert page.endswith(f": hf-explain app --model {folder / 'explainer'}")
+    assert "; found = " in script and str(folder / "explainer") in script
     assert all(sentence in said for sentence in headline(metrics)) and table(metrics, style="text") in said
     for name in ("resnet", f"{100 * metrics['classifier']['accuracy']:.1f} % of 6 new pictures"):
         assert name in said
+
+
+def test_the_python_that_is_told_at_the_end_works(made, tmp_path, monkeypatch):
+    scene().save(tmp_path / "picture.jpg")
+    monkeypatch.chdir(tmp_path)
+    values = {}
+    exec(made[2].strip().splitlines()[-1].removeprefix("In Python: "), values)
+    assert values["found"][0]["attribution"].shape == (64, 64)
 
 
 def test_the_cases_are_the_best_and_the_worst_picture(made):
