@@ -91,7 +91,7 @@ def how(results: Mapping) -> str:
     rows = {}
     for key in ("settings", "explainer", "seconds", "versions"):
         for name, value in results.get(key, {}).items():
-            rows[f"{key}: {name.replace('_', ' ')}"] = value
+            rows[f"{key}: {name.replace('_', ' ')}"] = named(value) if name == "references" else value
     if results.get("data", {}).get("classes"):
         rows["classes"] = results["data"]["classes"]
     body = "".join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(spelled(v))}</td></tr>\n' for k, v in rows.items())
@@ -129,6 +129,16 @@ def scores_of(description: Mapping) -> str:
     curves = description.get("curves", {}).values()
     found = [description["score"]] if "score" in description else [str(one).split(", ")[-1] for one in curves]
     return listed(list(dict.fromkeys(map(str, found))) or ["score"])
+
+
+def named(references) -> list[str]:
+    """References, gray levels with what they look like if that has a name.
+
+    >>> named(["black", "1.0", "0.5"])
+    ['black', '1.0 (white)', '0.5']
+    """
+    levels = {name: f"{name} ({became})" for name, became in BECAME.items() if name[0].isdigit()}
+    return [levels.get(str(one), str(one)) for one in references]
 
 
 def spelled(value) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,18 @@ from transformers import ViTImageProcessorPil
 
 from .comparison import Scenes, compare, predict, summarize, to_pixels
 from .demo_pictures import draw, values
-from .demo_settings import SEEN, Demo, check, command, estimate, neighborhood, splits, training_config
+from .demo_settings import (
+    SEEN,
+    Demo,
+    check,
+    command,
+    estimate,
+    neighborhood,
+    recipe_of,
+    settings_used,
+    splits,
+    training_config,
+)
 from .findings import headline, warning
 from .lettering import save
 from .modeling.classifier import Classifier
@@ -26,7 +37,7 @@ from .progress import progress
 from .refinement import Refinement
 from .report import write_report
 from .scenes import CLASSES, draw_scenes
-from .small_classifiers import BLANK_REFERENCES, RECIPES, build_classifier, random_regions, train_classifier
+from .small_classifiers import BLANK_REFERENCES, build_classifier, random_regions, train_classifier
 from .tables import table
 from .training import train
 
@@ -66,7 +77,17 @@ def run(demo: Demo) -> dict:
     say("\n" + table(results, style="text"))
     say("\n".join(["", *headline(results), *filter(None, [warning(results)])]))
     say(f"\n{clock.total() / 60:.1f} minutes. Open {output / 'report.html'}")
+    say(onwards(output / "explainer"))
     return results
+
+
+def onwards(explainer: Path) -> str:
+    """What can be done next, in two lines."""
+    return (
+        f"To look at its maps on a page: hf-explain app --model {shlex.quote(str(explainer))}\n"
+        "In Python: import hf_explain, transformers; "
+        f'found = transformers.pipeline("image-attribution", model={str(explainer)!r})("picture.jpg")'
+    )
 
 
 def make_classifier(demo: Demo, data, device) -> tuple[Classifier, torch.Tensor]:
@@ -75,13 +96,11 @@ def make_classifier(demo: Demo, data, device) -> tuple[Classifier, torch.Tensor]
     model = build_classifier(demo.backbone, demo.size, demo.seed)
     processor = ViTImageProcessorPil(size={"height": demo.size, "width": demo.size})
     space = PixelSpace.from_image_processor(processor)
-    recipe = RECIPES[demo.backbone]
-    if demo.epochs is not None:
-        recipe = replace(recipe, epochs=demo.epochs)
     pixel_values = to_pixels(Classifier(model, processor), images)
     train_classifier(
-        model.to(device), pixel_values, torch.as_tensor(labels), space, recipe=recipe, seed=demo.seed, progress=bar
-    )
+        model.to(device), pixel_values, torch.as_tensor(labels), space,
+        recipe=recipe_of(demo), seed=demo.seed, progress=bar,
+    )  # fmt: skip
     folder = Path(demo.output_dir) / "classifier"
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -122,9 +141,7 @@ def describe(demo, clock, classifier, explainer, accuracy, masked, runs, device)
         "backbone": demo.backbone,
         "size": demo.size,
         "seed": demo.seed,
-        "settings": asdict(demo)
-        | {"output_dir": Path(demo.output_dir).name, "learning_rate": training_config(demo).learning_rate}
-        | {"neighborhood": neighborhood(demo)},
+        "settings": settings_used(demo),
         "device": name_of_device(device),
         "versions": {
             "python": platform.python_version(),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from .modeling.perturbation import ExplainerError, read_reference
 from .modeling.slopes import BASELINES
 from .objectives import OBJECTIVES
 from .refinement import Refinement
-from .small_classifiers import RECIPES, build_classifier, check_recipe
+from .small_classifiers import RECIPES, Recipe, build_classifier, check_recipe
 from .training_config import TrainingConfig
 
 TRAIN_SEED, TUNE_SEED, REPORT_SEED = 0, 1, 10_000
@@ -82,6 +83,23 @@ def check(demo: Demo) -> list[str | float]:
     return [read_reference(reference) for reference in demo.references]
 
 
+def recipe_of(demo: Demo) -> Recipe:
+    """Of its classifier."""
+    recipe = RECIPES[demo.backbone]
+    return recipe if demo.epochs is None else replace(recipe, epochs=demo.epochs)
+
+
+def settings_used(demo: Demo) -> dict[str, Any]:
+    """The settings, with what was used where none was given; the folder without where it lies."""
+    chosen = {
+        "output_dir": Path(demo.output_dir).name,
+        "epochs": recipe_of(demo).epochs,
+        "learning_rate": training_config(demo).learning_rate,
+        "neighborhood": neighborhood(demo),
+    }
+    return asdict(demo) | chosen
+
+
 def splits(demo: Demo) -> list[tuple[int, int]]:
     """(how many, seed) of the pictures for training, tuning and reporting."""
     counts = demo.train_pictures, demo.tune_pictures, demo.report_pictures
@@ -118,8 +136,7 @@ def estimate(demo: Demo, device: torch.device) -> float:
         torch.autograd.grad(model(pictures).logits.sum(), pictures)
         float(pictures.detach()[0, 0, 0, 0])  # waits for a GPU
         one = (time.perf_counter() - started) / len(pictures)
-    recipe = RECIPES[demo.backbone]
-    training = demo.train_pictures * (recipe.epochs if demo.epochs is None else demo.epochs)
+    training = demo.train_pictures * recipe_of(demo).epochs
     perturbed = 2 * OBJECTIVES["default"].sampled + (0 if demo.one_pass else len(BASELINES))
     explaining = 1.3 * demo.explainer_steps * demo.batch_size * perturbed
     curves = 9 * len(demo.references) * 2 * demo.budgets / 3  # forwards only: a third

@@ -59,7 +59,8 @@ pre{background:var(--card);border-radius:8px;padding:.8em 1em;white-space:pre-wr
 .plain tbody th{min-width:0}.hint{display:none}
 @media(max-width:700px){body{font-size:16px}main{padding:24px 16px 48px}h1{font-size:1.65rem}
 .facts{grid-template-columns:1fr 1fr}.wide img{max-width:none}.hint{display:block}th,td{padding:.45em .55em}
-tbody th{min-width:6.5rem;max-width:9rem}}
+tbody th{min-width:6.5rem;max-width:9rem}.plain tbody th{white-space:normal;min-width:9rem}}
+@media(min-width:480px){h3+.hint{display:none}}
 @media print{:root{--paper:#fff;--card:#f5f6f8;--ink:#000;--faint:#444;--line:#ccc;--mark:#0b5cad;--best:#dcecfb;
 --bar:#0072b2;--bad:#a4161a;--badcard:#fdeceb}body{font-size:10.5pt}main{padding:0;max-width:none}
 .scroll{overflow:visible}.wide img{max-width:100%}.hint{display:none}tbody th{position:static}

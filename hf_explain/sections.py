@@ -14,6 +14,8 @@ from .findings import BETTER, MORE, YARDSTICKS, label_of, listed, number, percen
 from .lettering import DENSITY
 from .tables import Table, tables
 
+SWIPE = '<p class="small hint">Swipe sideways to see all of it.</p>'  # shown on a phone
+
 
 def whole(value) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
@@ -40,7 +42,7 @@ def picture(image: PIL.Image.Image, alt: str, caption: str) -> str:
     image.save(file, "PNG")
     source = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
     width, height = round(image.width / DENSITY), round(image.height / DENSITY)
-    hint = '<p class="small hint">Swipe sideways to see all of it.</p>' if width > 340 else ""
+    hint = SWIPE if width > 340 else ""
     return (
         f'<figure class="wide"><div class="scroll" tabindex="0" role="group" aria-label="{escape(alt)}">'
         f'<img src="{source}" width="{width}" height="{height}" alt="{escape(alt)}"></div>{hint}'
@@ -134,8 +136,10 @@ def as_html(one: Table) -> str:
             text, small = escape(c.text), f"<small>{escape(c.interval)}</small>" if c.interval else ""
             rows += f'<td class="best"><b>{text}</b>{small}</td>' if c.best else f"<td>{text}{small}</td>"
         rows += "</tr>\n"
+    hint = SWIPE if len(one.columns) > 2 else ""  # before the table, which may be longer than the screen
     return (
-        f'<h3>{escape(one.title)}</h3><div class="scroll" tabindex="0" role="group" aria-label="{escape(one.title)}">'
+        f"<h3>{escape(one.title)}</h3>{hint}"
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(one.title)}">'
         f'<table><thead><tr><th scope="col">map of</th>{heads}</tr></thead>\n<tbody>{rows}</tbody></table></div>'
     )
 

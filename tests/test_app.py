@@ -7,6 +7,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 import importlib.util
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -35,7 +36,7 @@ from hf_explain.app import events, painting, reproduction, views
 from hf_explain.app.answers import Answers
 from hf_explain.app.layout import build as build_page
 from hf_explain.app.models import LEARNED, Model, Models
-from hf_explain.app.start import serve
+from hf_explain.app.start import make, serve
 from hf_explain.app.uploads import Limits, Picture, read_upload
 from hf_explain.cli import main
 from hf_explain.demo_settings import Demo
@@ -245,7 +246,9 @@ def test_models_a_visitor_may_not_name(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("owner/name").mkdir(parents=True)
     for name in (folder, "../tiny", "tiny/../../etc", "owner/name", "https://elsewhere.org/x", "", "a b/c"):
-        with pytest.raises(ExplainerError, match="is no model id of the Hub; give one of the form owner/name"):
+        with pytest.raises(
+            ExplainerError, match=r"^besides .* list, this page loads those of the Hub only; give an id"
+        ):
             models.load(name)
     with pytest.raises(ExplainerError, match=r"^tester/nothing could not be loaded: the Hub cannot be reached\.$"):
         models.load("tester/nothing")
@@ -333,9 +336,10 @@ def test_models_of_the_hub(tmp_path):
 # ---- the demo's explainer ----
 
 
-def test_the_demo_is_trained_once_and_kept(tmp_path, monkeypatch):
+def test_the_demo_is_trained_once_and_kept(tmp_path, monkeypatch, capsys):
     settings = Demo(size=32, train_pictures=8, epochs=1, explainer_steps=1, batch_size=2, hidden_size=8)
     first = own.demo_explainer(tmp_path, settings)
+    assert "some minutes, once.\nWith --model FOLDER it uses" in capsys.readouterr().out
     assert views.predict(Models({"demo": first}).load("demo"), Picture("x", PIL.Image.new("RGB", (40, 40)))).top
     assert os.listdir(tmp_path) == [Path(first).name]  # nothing is left of the training
     monkeypatch.setattr(own, "train", lambda *a: pytest.fail("trained again"))
@@ -420,6 +424,21 @@ def test_the_code_of_the_demos_model_names_no_folder(answers, picture):
     compile(text, "explain.py", "exec")
 
 
+def test_the_code_says_that_a_folder_has_to_be_put_beside_it(answers, picture, folder):
+    """By its name alone: where it lies is nobody's business."""
+    one = answers.attribute("tiny", picture, "zebra", LEARNED)
+    rest = one, "cat.png", "automatic", 0.6, Limits()
+    text = reproduction.code(answers.models, "tiny", *rest)
+    assert "\n# 'tiny' is a folder of the machine that serves the page. Put it beside this script" in text
+    assert str(Path(folder).parent) not in text
+    compile(text, "explain.py", "exec")
+    of_the_hub = Models({"owner/tiny": "owner/tiny"})
+    of_the_hub.loaded["owner/tiny"] = answers.models.load("tiny")
+    assert "a folder" not in reproduction.code(of_the_hub, "owner/tiny", *rest)
+    namesake = reproduction.code(Models({reproduction.OWN: folder}), reproduction.OWN, *rest)
+    assert "demo_explainer" not in namesake and "# 'demo' is a folder" in namesake
+
+
 @pytest.mark.parametrize(("name", "write", "said"), CASES, ids=[case[0] for case in CASES])
 def test_bad_uploads_over_the_wire(client, cat, tmp_path, name, write, said):
     write(tmp_path / name)
@@ -445,7 +464,10 @@ def test_no_path_and_no_trace_reaches_a_visitor(client, cat, folder, monkeypatch
     for name in ("/etc", folder):
         with pytest.raises(AppError) as error:
             client.predict(cat, name, api_name="/predict")
-        assert "is no model id of the Hub" in str(error.value)
+        assert str(error.value) == (
+            "besides the models of its list, this page loads those of the Hub only; give an id of the form owner/name "
+            "such as google/vit-base-patch16-224."
+        )
     monkeypatch.setattr(events.Events, "seen", lambda *a: (_ for _ in ()).throw(OSError(f"no {folder}/weights.bin")))
     with pytest.raises(AppError) as error:
         client.predict(cat, "tiny", api_name="/predict")
@@ -550,6 +572,39 @@ def test_wrong_settings_are_refused_before_anything_is_loaded(capsys):
     assert "--queue 0; give more than 0." in capsys.readouterr().err
     assert main(["app", "--model", "./nowhere"]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_folders_of_one_name_are_refused(tmp_path):
+    folders = [str(tmp_path / one / "explainer") for one in "ab"]
+    for path in folders:
+        os.makedirs(path)
+    with pytest.raises(ExplainerError, match="two folders are called 'explainer'; rename one"):
+        make(folders)
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+    """A page that needs no model, and nobody waits for its end."""
+    with gr.Blocks(analytics_enabled=False) as page:
+        gr.Markdown("A page.")
+    monkeypatch.setattr("hf_explain.app.start.make", lambda *a, **k: page)
+    monkeypatch.setattr(page, "block_thread", lambda: None)
+    yield page
+    page.close(verbose=False)
+
+
+def test_the_command_says_where_the_page_is_and_nothing_else(no_page, capsys):
+    assert main(["app"]) == 0
+    assert re.fullmatch(r"The app runs at http://127\.0\.0\.1:\d+/ until Ctrl-C\.\n", capsys.readouterr().out)
+
+
+def test_a_port_in_use_is_said_with_the_flag_for_another(no_page, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["app", "--port", str(port)]) == 2
+    assert capsys.readouterr().err == f"hf-explain: port {port} is in use; choose another with --port.\n"
 
 
 def test_the_space():

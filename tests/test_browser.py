@@ -29,6 +29,7 @@ from hf_explain.app.models import Models
 from hf_explain.app.start import serve
 from hf_explain.app.uploads import Limits, read_upload
 from hf_explain.demo_settings import REPORT_SEED
+from hf_explain.report import write_report
 from hf_explain.scenes import CLASSES
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -227,6 +228,8 @@ def test_what_is_refused_is_said_and_the_app_lives_on(visit, examples, tmp_path)
     model.fill("tester/nothing")
     model.press("Enter")
     fresh.get_by_text("tester/nothing could not be loaded: the Hub cannot be reached.").first.wait_for()
+    keep_screenshot(fresh, "refused")
+    assert fresh.get_by_label("Explained class", exact=True).input_value() == ""
     model.fill("demo")
     model.press("Enter")
     fresh.locator(".hx-curves svg").wait_for()
@@ -246,6 +249,16 @@ def test_two_visitors_at_once_see_their_own(visit, answers, tmp_path):
         assert said(page).startswith(top.name) and f"deletion {area:.3f}" in page.locator(".hx-curves").inner_text()
 
 
+BOXES = """
+all => all.map(e => e.getBoundingClientRect()).map(box => [box.left, box.top, box.right, box.bottom])
+"""
+
+
+def overlap(one, other):
+    """Of two boxes; letters leave a pixel of theirs free."""
+    return all(min(one[i + 2], other[i + 2]) - max(one[i], other[i]) > 1 for i in range(2))
+
+
 def test_on_a_phone_nothing_is_wider_than_the_screen(visit, examples):
     page = visit(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True, device_scale_factor=2)
     give(page, examples[1])
@@ -256,6 +269,28 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(visit, examples):
         assert page.evaluate("() => document.documentElement.scrollWidth") <= 390, tab
     box = page.locator("#map").bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+    drawing, *texts = page.locator(".hx-curves svg, .hx-curves text").evaluate_all(BOXES)
+    assert len(texts) == 11
+    for i, one in enumerate(texts):
+        assert all(a >= b for a, b in zip(one[:2], drawing[:2])) and all(a <= b for a, b in zip(one[2:], drawing[2:]))
+        assert not [other for other in texts[:i] if overlap(one, other)]
+
+
+def test_the_report_can_be_read_on_a_phone(chromium, tmp_path):
+    """No setting's name runs into its value, and a table says so where it goes on at the right, and only there."""
+    settings = {"output_dir": "demo", "explainer_steps": 700, "report_pictures": 100}
+    measured = {name: {"deletion": {"mean": 0.1, "low": 0.05, "high": 0.15}} for name in ("black", "blur", "noise")}
+    methods = {f"integrated_gradients_{i}": {"references": measured} for i in range(2)}
+    path = write_report(tmp_path / "report.html", {"settings": settings, "methods": methods})
+    page = chromium.new_page(viewport={"width": 390, "height": 844})
+    page.goto(path.as_uri())
+    names = page.locator(".plain th").evaluate_all("all => all.map(e => [e.scrollWidth, e.clientWidth])")
+    assert len(names) == len(settings) and all(text <= cell for text, cell in names)
+    hint, table = page.get_by_text("Swipe sideways"), page.locator("h3 ~ .scroll").first
+    for width in (390, 800):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert hint.is_visible() == table.evaluate("e => e.scrollWidth > e.clientWidth") == (width == 390)
+    page.close()
 
 
 LUMINANCE = """

@@ -25,7 +25,7 @@ from hf_explain import demo as demo_module
 from hf_explain.commands.train import documented
 from hf_explain.comparison import LABELS, Scenes, summarize, to_pixels
 from hf_explain.demo import Clock, Demo, accuracies, make_classifier, make_explainer
-from hf_explain.demo_settings import check, command, neighborhood, splits, training_config
+from hf_explain.demo_settings import check, command, neighborhood, settings_used, splits, training_config
 from hf_explain.faithfulness import measure
 from hf_explain.findings import headline, warning
 from hf_explain.modeling.modeling_ranking import RankingExplainerForImageClassification
@@ -116,6 +116,14 @@ def test_a_backbone_may_be_explained_by_a_recipe_of_its_own():
     assert training_config(Demo()).learning_rate == 5e-3 and training_config(Demo()).tau is None
     own, asked = Demo(backbone="swin"), Demo(backbone="swin", neighborhood=1)
     assert [neighborhood(d) for d in (own, replace(own, size=224), asked, Demo())] == [15, 53, 1, 1]
+
+
+@pytest.mark.parametrize("backbone, epochs", [("vit", 6), ("convnext", 14)])
+def test_what_was_not_given_is_told_as_it_was_used(backbone, epochs):
+    settings = settings_used(Demo("some/where", backbone=backbone))
+    assert settings["epochs"] == epochs and settings["output_dir"] == "where"
+    assert None not in settings.values() and settings.keys() == {f.name for f in fields(Demo)}
+    assert settings_used(Demo(backbone=backbone, epochs=3))["epochs"] == 3
 
 
 def test_the_metrics_say_how_they_were_made(made):
@@ -216,10 +224,21 @@ def test_the_report_needs_nothing_else(made):
 
 def test_the_terminal_tells_the_same_story(made):
     folder, metrics, said = made
-    assert said.strip().splitlines()[-1].endswith(f"Open {folder / 'report.html'}")
+    opened, page, script = said.strip().splitlines()[-3:]
+    assert opened.endswith(f"Open {folder / 'report.html'}")
+    assert page.endswith(f": hf-explain app --model {folder / 'explainer'}")
+    assert "; found = " in script and str(folder / "explainer") in script
     assert all(sentence in said for sentence in headline(metrics)) and table(metrics, style="text") in said
     for name in ("resnet", f"{100 * metrics['classifier']['accuracy']:.1f} % of 6 new pictures"):
         assert name in said
+
+
+def test_the_python_that_is_told_at_the_end_works(made, tmp_path, monkeypatch):
+    scene().save(tmp_path / "picture.jpg")
+    monkeypatch.chdir(tmp_path)
+    values = {}
+    exec(made[2].strip().splitlines()[-1].removeprefix("In Python: "), values)
+    assert values["found"][0]["attribution"].shape == (64, 64)
 
 
 def test_the_cases_are_the_best_and_the_worst_picture(made):

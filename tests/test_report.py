@@ -351,6 +351,14 @@ def test_the_account_names_what_the_curves_are_of(made_up_results):
     assert "gives its score of the explained class" in account.protocol({"protocol": {"black": {}}})
 
 
+def test_settings_name_a_gray_level(tmp_path, made_up_results):
+    made_up_results["explainer"]["references"] = ["black", "1.0", "0.5"]
+    made_up_results["settings"] = {"references": ["noise", "1.0"]}
+    html, _ = page_of(tmp_path, made_up_results)
+    assert "explainer: references</th><td>black, 1.0 (white), 0.5</td>" in html
+    assert "settings: references</th><td>noise, 1.0 (white)</td>" in html
+
+
 # ---- the page ----
 
 
@@ -389,6 +397,15 @@ def test_pictures_decode_and_are_described(tmp_path, made_up_results, made_up_pi
     for attributes, image in zip(images, found):
         assert attributes["alt"] and int(attributes["width"]) * 2 == image.width
         assert image.convert("RGB").getpixel((0, 0))[1:] == (90, 200)
+
+
+def test_a_wide_table_says_that_it_can_be_swiped(tmp_path, made_up_results):
+    swipe = "Swipe sideways"
+    assert page_of(tmp_path, made_up_results)[0].count(swipe) == 3  # there are no pictures
+    for method in made_up_results["methods"].values():
+        method["references"] = {"black": method["references"]["black"]}
+    made_up_results["protocol"] = {"black": made_up_results["protocol"]["black"]}
+    assert page_of(tmp_path, made_up_results)[0].count(swipe) == 1  # place, class and time
 
 
 def test_labels_are_escaped(tmp_path, made_up_results, made_up_pictures):

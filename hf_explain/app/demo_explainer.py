@@ -70,6 +70,7 @@ def train(demo: Demo, folder: Path) -> None:
 
     demo = replace(demo, output_dir=str(folder))
     print("Training the app's own classifier and explainer: some minutes, once.", flush=True)
+    print("With --model FOLDER it uses what a demo or a training wrote, such as hf-explain-demo/explainer.", flush=True)
     pictures = draw_scenes(*splits(demo)[0], demo.size)
     classifier, pixel_values = make_classifier(demo, pictures, PartialState().device)
     make_explainer(demo, classifier, pixel_values).save_pretrained(folder / "explainer", include_classifier=True)

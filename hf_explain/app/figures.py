@@ -6,8 +6,8 @@ from html import escape
 
 from .views import Walk
 
-WIDTH, HEIGHT = 640, 300
-LEFT, TOP, RIGHT, BOTTOM = 44, 14, 626, 254
+WIDTH, HEIGHT = 640, 310
+LEFT, TOP, RIGHT, BOTTOM = 74, 16, 626, 254  # around it is room for the letters of a phone, which are larger
 COLORS = {"deletion": "var(--curve-deletion)", "insertion": "var(--curve-insertion)"}
 
 
@@ -52,13 +52,13 @@ def legend(walk: Walk, floor: Walk | None) -> str:
 def axes() -> str:
     parts = []
     for tick in range(5):
-        y, x, side = up(tick / 4), across(tick / 4), "end" if tick == 4 else "middle"
+        y, x, side = up(tick / 4), across(tick / 4), {0: "start", 4: "end"}.get(tick, "middle")
         parts.append(f'<line x1="{LEFT}" x2="{RIGHT}" y1="{y}" y2="{y}" class="grid"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{25 * tick} %</text>')
-        parts.append(f'<text x="{x}" y="{BOTTOM + 20}" text-anchor="{side}">{25 * tick} %</text>')
+        parts.append(f'<text x="{x}" y="{BOTTOM + 22}" text-anchor="{side}">{25 * tick} %</text>')
     middle = (LEFT + RIGHT) / 2
     parts.append(
-        f'<text x="{middle}" y="{BOTTOM + 40}" text-anchor="middle">of the pixels, most important first</text>'
+        f'<text x="{middle}" y="{BOTTOM + 46}" text-anchor="middle">of the pixels, most important first</text>'
     )
     return "".join(parts)
 

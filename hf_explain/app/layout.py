@@ -171,7 +171,9 @@ class Page:
         classes = [self.first, self.second, self.apart, self.apart_legend]
         stale = [*classes, self.gallery, self.table, self.way, self.changed, self.outcome, self.saved, self.script]
 
-        begun = empty([self.picture.change, self.model.change], [self.predictions, *map_, *curves[1], *stale])
+        classes_of = [self.target, self.other, self.towards]  # of the model that was asked last
+        asked_of = [self.predictions, *classes_of, *map_, *curves[1], *stale]
+        begun = empty([self.picture.change, self.model.change], asked_of)
         predicted = self.on(begun.then, events.predict, asks, self.predictions, "predict")
         options = [self.target, self.method, self.other, self.towards, self.methods]
         filled = self.on(predicted.success, events.fill, [*asks, self.method], options)

@@ -130,7 +130,10 @@ class Models:
         if not self.open:
             raise ExplainerError(f"this app explains {', '.join(self.own)} only; choose one of them.")
         if not HUB_ID.fullmatch(name) or os.path.exists(name):  # a folder here is nobody's business
-            raise ExplainerError(f"{name!r:.80} is no model id of the Hub; give one of the form owner/name.")
+            raise ExplainerError(
+                "besides the models of its list, this page loads those of the Hub only; give an id of the form "
+                "owner/name such as google/vit-base-patch16-224."
+            )
         # The operator's token stays at home: it could open what visitors may not see.
         hub = {"token": False, "trust_remote_code": self.trust_remote_code}
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import PurePath
 
 from .models import LEARNED, Models
@@ -42,14 +43,34 @@ def options(one: Map) -> dict:
 
 
 def imports(models: Models, name: str, one: Map) -> str:
-    own = "from hf_explain.app.demo_explainer import demo_explainer\n" if name == OWN else ""
+    own = "from hf_explain.app.demo_explainer import demo_explainer\n" if trained_here(models, name) else ""
     if inside(models, name, one):
         return f"from hf_explain import ExplainerForImageClassification\n{own}"
     return f"import hf_explain  # noqa: F401 (registers the task with transformers)\n{own}"
 
 
 def loading(models: Models, name: str, one: Map) -> str:
-    source = "demo_explainer()" if name == OWN else repr(name)
+    source = "demo_explainer()" if trained_here(models, name) else repr(name)
+    return hint(models, name) + opening(models, name, one, source)
+
+
+def trained_here(models: Models, name: str) -> bool:
+    """Whether it is the app's own model; a folder may have its name."""
+    return callable(models.own.get(name))
+
+
+def hint(models: Models, name: str) -> str:
+    """What a script needs that names a folder of the server: visitors learn its name, not where it lies."""
+    source = models.own.get(name)
+    if not isinstance(source, str) or not os.path.isdir(source):
+        return ""
+    return (
+        f"# {name!r} is a folder of the machine that serves the page. Put it beside this script:\n"
+        "# without it, a model of that name is looked for on the Hub, where there is none, or another one.\n"
+    )
+
+
+def opening(models: Models, name: str, one: Map, source: str) -> str:
     if inside(models, name, one):
         return (
             f"inside = ExplainerForImageClassification.from_pretrained({source}).classifier\n"

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio import processing_utils
 
+from ..modeling.perturbation import ExplainerError
 from .answers import Answers
 from .demo_explainer import demo_explainer, example_pictures
 from .layout import build
@@ -47,7 +48,10 @@ def make(
         kept: models in memory.
         concurrency: events worked on at once; queue: that may wait.
     """
-    sources: dict[str, str | Callable[[], str]] = {name_of(source): source for source in own}
+    sources: dict[str, str | Callable[[], str]] = {}
+    for source in own:
+        if sources.setdefault(name_of(source), source) != source:
+            raise ExplainerError(f"two folders are called {name_of(source)!r}; rename one, as that is what is shown.")
     if not sources:
         sources[OWN] = lambda: demo_explainer(cache)
     models = Models(sources, limits, open=open, trust_remote_code=trust_remote_code, kept=kept)

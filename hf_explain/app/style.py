@@ -34,7 +34,7 @@ STYLE = """
 .hx-curves .curve { stroke-width: 3; }
 .hx-curves .floor { stroke-width: 1.5; stroke-dasharray: 3 5; opacity: .8; }
 .hx-curves .scrubber { stroke: var(--body-text-color); stroke-width: 1; stroke-dasharray: 2 3; }
-.hx-curves figcaption { display: flex; flex-wrap: wrap; gap: 4px 22px; padding-left: 44px; font-size: .9rem; }
+.hx-curves figcaption { display: flex; flex-wrap: wrap; gap: 4px 22px; padding-left: 74px; font-size: .9rem; }
 .hx-curves figcaption i { display: inline-block; width: 14px; height: 4px; border-radius: 2px; margin-right: 7px;
   vertical-align: middle; }
 .hx-note { color: var(--hx-faint); font-size: .9rem; }

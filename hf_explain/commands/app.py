@@ -64,7 +64,16 @@ def run(arguments: argparse.Namespace) -> int:
         open=not arguments.closed, trust_remote_code=arguments.trust_remote_code, kept=arguments.kept,
         concurrency=arguments.concurrency, queue=arguments.queue,
     )  # fmt: skip
-    serve(
-        page, limits, server_name=arguments.host, server_port=arguments.port, inbrowser=arguments.open_browser,
-    )  # fmt: skip
+    try:
+        _, address, _ = serve(
+            page, limits, server_name=arguments.host, server_port=arguments.port, inbrowser=arguments.open_browser,
+            prevent_thread_lock=True, quiet=True,
+        )  # fmt: skip
+    except OSError as error:
+        if "Cannot find empty port" not in str(error):
+            raise
+        taken = "no port from 7860 on is free" if arguments.port is None else f"port {arguments.port} is in use"
+        raise ExplainerError(f"{taken}; choose another with --port.") from error
+    print(f"The app runs at {address} until Ctrl-C.", flush=True)
+    page.block_thread()
     return 0
