@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import sys
@@ -40,8 +41,11 @@ def main(argv: list[str] | None = None) -> int:
         if name == chosen:
             found = importlib.import_module(module)
             found.add_arguments(command)
+            command.usage = usage(command)
             command.set_defaults(run=found.run)
-    arguments = parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        refuse(commands.choices[chosen] if chosen else parser, unknown)
     if arguments.version:
         from . import __version__
 
@@ -51,6 +55,20 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help()
         return 0
     return call(arguments)
+
+
+def refuse(parser: argparse.ArgumentParser, unknown: list[str]) -> None:
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    near = difflib.get_close_matches(unknown[0].partition("=")[0], flags, n=1)
+    ask = f"; did you mean {near[0]}?" if near else f"; {parser.prog} --help lists what it takes"
+    parser.error(f"unrecognized arguments: {' '.join(unknown)}{ask}")
+
+
+def usage(command: argparse.ArgumentParser) -> str:
+    """What cannot be left out; all flags would be a page before every refusal."""
+    taken = [action for action in command._actions if not action.option_strings or action.required]
+    words = [f"{a.option_strings[0]} {a.dest.upper()}" if a.option_strings else f"[{a.dest} ...]" for a in taken]
+    return " ".join([command.prog, *words, "[--flag VALUE ...]"])
 
 
 def call(arguments: argparse.Namespace) -> int:

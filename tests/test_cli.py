@@ -241,6 +241,23 @@ def test_kinds_of_models_and_an_earlier_run(trained, classifier, capsys):
         assert said in capsys.readouterr().err, said
 
 
+def test_a_wrong_flag_is_refused_in_two_lines(capsys):
+    """The second names the flag that was meant; usage is what cannot be left out, and not a page of flags."""
+    for name in cli.COMMANDS:
+        asked = {"train": ["--dataset", "x"], "evaluate": ["--dataset", "x", "--output_dir", "x"]}.get(name, [])
+        asked += {"publish": ["--explainer", "x", "--hub_model_id", "x"]}.get(name, [])
+        with pytest.raises(SystemExit):
+            cli.main([name, *asked, "--hepl"])
+        usage, error = capsys.readouterr().err.splitlines()
+        assert usage.startswith(f"usage: hf-explain {name} ") and ("--dataset DATASET" in usage) == (
+            "--dataset" in asked
+        )
+        assert error == f"hf-explain {name}: error: unrecognized arguments: --hepl; did you mean --help?"
+    with pytest.raises(SystemExit):
+        cli.main(["explain", "a.png", "--qqq", "1"])
+    assert "unrecognized arguments: --qqq 1; hf-explain explain --help lists" in capsys.readouterr().err
+
+
 def test_wrong_flags(capsys):
     for arguments in (["paint"], ["train", "--dataset", "scenes", "--max_steps", "many"], ["train"]):
         with pytest.raises(SystemExit) as caught:
