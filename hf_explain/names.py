@@ -19,9 +19,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """The beginning of a refusal: the name, the nearest of the known ones if one is near, and all of them.
 
     >>> unknown_name("method", "gradcam", ["gradient", "grad_cam"])
-    "unknown method 'gradcam', did you mean 'grad_cam'? choose from gradient, grad_cam"
+    "unknown method 'gradcam'; did you mean 'grad_cam'? choose from gradient, grad_cam"
     """
     known = list(known)
     near = difflib.get_close_matches(spelled_as(name), known, n=1)
-    ask = f", did you mean {near[0]!r}?" if near else ";"
+    ask = f"; did you mean {near[0]!r}?" if near else ";"
     return f"unknown {kind} {name!r:.60}{ask} choose from {', '.join(known)}"

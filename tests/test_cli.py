@@ -181,7 +181,7 @@ def test_push_to_hub(tmp_path):
     "arguments, said",
     [
         ("--method magic", "unknown method 'magic'; choose from ranking, ltx, diffmask."),
-        ("--method rankin", "unknown method 'rankin', did you mean 'ranking'? choose from ranking, ltx, diffmask."),
+        ("--method rankin", "unknown method 'rankin'; did you mean 'ranking'? choose from ranking, ltx, diffmask."),
         ("--explainer x", "give --classifier for a new explainer, or --explainer to train one further; one of them."),
         ("--output_dir x --neighborhood 4", "neighborhood=4; give an odd number of pixels, 1 for none"),
         ("", "--output_dir is missing; give a folder for the explainer, or --dry_run."),
@@ -269,7 +269,7 @@ def test_the_nearest_command_is_named(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["explian", "cat.jpg"])
     said = capsys.readouterr().err
-    assert caught.value.code == 2 and "unknown command 'explian', did you mean 'explain'? choose from demo," in said
+    assert caught.value.code == 2 and "unknown command 'explian'; did you mean 'explain'? choose from demo," in said
 
 
 def test_an_interrupt_is_no_traceback(monkeypatch, capsys):

@@ -335,7 +335,7 @@ def test_refusals(classifier, explainer, pictures, tmp_path, capsys):
         (scenes, "give --explainer, or --classifier"),
         ([*one, "--explainer", explainer, *scenes], "one of them"),
         ([*one, *scenes, "--methods", "magic"], "unknown method 'magic'; choose from random"),
-        ([*one, *scenes, "--methods", "Gradcam"], "unknown method 'gradcam', did you mean 'grad_cam'? choose"),
+        ([*one, *scenes, "--methods", "Gradcam"], "unknown method 'gradcam'; did you mean 'grad_cam'? choose"),
         ([*one, *scenes, "--methods", "grad-cam,grad_cam"], "each once"),
         ([*one, *scenes, "--methods", "learned"], "method 'learned' needs --explainer"),
         ([*one, *scenes, "--methods", "random,random"], "each once"),

@@ -334,7 +334,7 @@ def test_dry_run(classifier, scenes, tmp_path, monkeypatch, capsys):
         ("notes.txt", "notes.txt is a file, but by its name neither a picture nor parquet; give pictures, a folder"),
         ("cat.jpg empty", "empty is no picture; give pictures only, or one data set alone."),
         ("cat.jpg empty/cat.jpg", "the overlays of cat.jpg and empty/cat.jpg would have the same names"),
-        ("cat.jpg --method grad-camm", "unknown method 'grad-camm', did you mean 'grad_cam'? choose from random"),
+        ("cat.jpg --method grad-camm", "unknown method 'grad-camm'; did you mean 'grad_cam'? choose from random"),
         ("cat.jpg --top_k 2 --target 1", "--target and --top_k were both given; give the classes, or"),
         ("cat.jpg --dry_run", "are for data sets; leave them out for one picture"),
     ],

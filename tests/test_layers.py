@@ -195,7 +195,7 @@ def test_wrong_requests():
         attribute_at(classifier, pictures(), layer="encoder.3")
     with pytest.raises(ExplainerError, match="unknown method 'magic'; choose from random, gradient"):
         attribute_at(classifier, pictures(), method="magic")
-    with pytest.raises(ExplainerError, match=r"unknown method 'gradcam', did you mean 'grad_cam'\? choose"):
+    with pytest.raises(ExplainerError, match=r"unknown method 'gradcam'; did you mean 'grad_cam'\? choose"):
         attribute_at(classifier, pictures(), method="gradcam")
     with pytest.raises(ExplainerError, match="window=3 and stride=0; give at least 1"):
         attribute_at(classifier, pictures(), 1, "occlusion", "input", window=3, stride=0)

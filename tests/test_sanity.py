@@ -117,7 +117,7 @@ def test_an_explainer_of_the_same_classifier():
 
 
 def test_wrong_requests():
-    with pytest.raises(ExplainerError, match=r"unknown method 'gradcam', did you mean 'grad_cam'\? choose"):
+    with pytest.raises(ExplainerError, match=r"unknown method 'gradcam'; did you mean 'grad_cam'\? choose"):
         class_sensitivity(classifier_of("resnet"), pictures(), "gradcam")
     with pytest.raises(ExplainerError, match="unknown method 'magic'; choose from random"):
         class_sensitivity(classifier_of("resnet"), pictures(), "magic")
