@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import os
 import sys
 
-from .names import unknown_name
+from .names import nearest, unknown_name
 
 # Name: the module with add_arguments(parser) and run(arguments) -> exit code, and what the command does.
 # Modules are imported when their command is called.
@@ -59,8 +58,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def refuse(parser: argparse.ArgumentParser, unknown: list[str]) -> None:
     flags = [flag for action in parser._actions for flag in action.option_strings]
-    near = difflib.get_close_matches(unknown[0].partition("=")[0], flags, n=1)
-    ask = f"; did you mean {near[0]}?" if near else f"; {parser.prog} --help lists what it takes"
+    near = nearest(unknown[0].partition("=")[0], flags)
+    ask = f"; did you mean {near}?" if near else f"; {parser.prog} --help lists what it takes"
     parser.error(f"unrecognized arguments: {' '.join(unknown)}{ask}")
 
 

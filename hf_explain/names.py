@@ -15,6 +15,15 @@ def spelled_as(name: str) -> str:
     return str(name).strip().replace("-", "_").lower()
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant.
+
+    >>> nearest("--hepl", ["--help", "--version"])
+    '--help'
+    """
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """The beginning of a refusal: the name, the nearest of the known ones if one is near, and all of them.
 
@@ -22,6 +31,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     "unknown method 'gradcam'; did you mean 'grad_cam'? choose from gradient, grad_cam"
     """
     known = list(known)
-    near = difflib.get_close_matches(spelled_as(name), known, n=1)
-    ask = f"; did you mean {near[0]!r}?" if near else ";"
+    near = nearest(spelled_as(name), known)
+    ask = f"; did you mean {near!r}?" if near else ";"
     return f"unknown {kind} {name!r:.60}{ask} choose from {', '.join(known)}"

@@ -189,7 +189,8 @@ def in_calling_form(method: Method, batch_size: int, options: dict) -> Callable[
     """`(classifier, pixel_values, targets) -> (B, H, W)` of a name, a function or an explainer, in batches."""
     if isinstance(method, ExplainerForImageClassification):
         return attribute_with(method, batch_size)
-    if isinstance(method, str) and spelled_as(method) not in METHODS:
+    method = spelled_as(method) if isinstance(method, str) else method
+    if isinstance(method, str) and method not in METHODS:
         raise ExplainerError(f"{unknown_name('method', method, METHODS)}, or give a function.")
-    function = METHODS[spelled_as(method)] if isinstance(method, str) else method
+    function = METHODS[method] if isinstance(method, str) else method
     return partial(attribute, function, batch_size=batch_size, options=options)
