@@ -2,8 +2,8 @@
 
 "Learn to Rank" (arXiv 2604.05819) names an optional refinement but does not publish its recipe; this one is ours. To
 the standardized map a residual is added, zero at first: a sum of grids. Each step draws one budget per stratum, removes
-and keeps the softly most important pixels, and moves the residual against the gradient of deletion AUC + 1 - insertion
-AUC. Of the start and the maps on the way, the one that is best with hard masks is kept.
+and keeps the softly most important pixels, and makes the class less probable where they are removed and more probable
+where they alone are kept. Of the start and the maps on the way, the one that is best with hard masks is kept.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .scoring import all_logits, check_maps
 
 SHARES = tuple(odd / 16 for odd in range(1, 16, 2))  # where iterates are compared: no point of 21 even budgets
 BUDGETS, NOISE, CHECK = range(3)  # what is drawn
+FLOOR = 1e-4  # added to what a logarithm is taken of
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Refinement:
     Args:
         steps: of Adam; 0 leaves the map alone.
         learning_rate: about how far one step moves a cell of a grid, in standard deviations of the start.
+        insertion: how many times insertion counts beside deletion, of which there is more to win.
         references: what removed pixels become, in turn.
         judges: references the map is compared with the best so far by; not those of a step, nor those one reports.
         budgets: points of the curve per step, drawn one in each of as many equal strata.
@@ -48,7 +50,8 @@ class Refinement:
     """
 
     steps: int = 8
-    learning_rate: float = 0.1
+    learning_rate: float = 0.05
+    insertion: float = 10.0
     references: tuple[str | float, ...] = ("black", "blur", 1.0)
     judges: tuple[str | float, ...] = (0.5,)
     budgets: int = 6
@@ -59,7 +62,7 @@ class Refinement:
     def __post_init__(self):
         for name, least in (("steps", 0), ("budgets", 1), ("compare", 1)):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
-        for name in ("learning_rate", "tau"):
+        for name in ("learning_rate", "insertion", "tau"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
                 raise ExplainerError(f"{name}={value!r:.60}; give a number above 0.")
@@ -183,22 +186,25 @@ class Curves:
             yield jobs // points, jobs % points
 
     def soft_slope(self, masks: torch.Tensor, blank: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gradient of deletion + 1 - insertion by soft masks (B, K, H, W), each picture's own; its value (B,)."""
-        points = masks.shape[1]
+        """Gradient of the loss by soft masks (B, K, H, W), each picture's own; its value (B,).
+
+        The logarithms keep a slope where the classifier is sure, and the probability itself has hardly any.
+        """
+        points, weight = masks.shape[1], self.settings.insertion
         slope, loss = torch.zeros_like(masks), masks.new_zeros(masks.shape[:2])
         for at, point in self.jobs(points):
             for removes in (True, False):
                 with torch.enable_grad():
                     mask = masks[at, point].detach().requires_grad_(True)
                     scores = self.probability(at, mask if removes else 1 - mask, blank)
-                    part = scores if removes else 1 - scores
+                    part = -torch.log(1 - scores + FLOOR) if removes else -weight * torch.log(scores + FLOOR)
                     slope[at, point] += torch.autograd.grad(part.sum(), mask)[0] / points
                 loss[at, point] += part.detach()
         return slope, loss.mean(1)
 
     @torch.no_grad()
     def hard_loss(self, maps: torch.Tensor) -> torch.Tensor:
-        """Deletion + 1 - insertion (B,) with whole pixels, at `SHARES`, mean over the judges."""
+        """Deletion + weight * (1 - insertion) (B,) with whole pixels, at `SHARES`, mean over the judges."""
         rank = rank_each(maps.cpu(), self.seed).to(maps.device)
         cuts = torch.tensor([round(share * rank[0].numel()) for share in SHARES], device=maps.device)
         loss = maps.new_zeros(len(maps), len(cuts))
@@ -206,7 +212,8 @@ class Curves:
             blank = self.blank(reference, CHECK)
             for at, point in self.jobs(len(cuts)):
                 top = rank[at] < cuts[point, None, None]
-                loss[at, point] += self.probability(at, top, blank) + 1 - self.probability(at, ~top, blank)
+                removed, kept = (self.probability(at, pixels, blank) for pixels in (top, ~top))
+                loss[at, point] += removed + self.settings.insertion * (1 - kept)
         return loss.mean(1) / len(self.settings.judges)
 
 

@@ -15,7 +15,7 @@ from hf_explain.draws import keyed
 from hf_explain.faithfulness import PRESETS, measure
 from hf_explain.modeling import precision
 from hf_explain.modeling.perturbation import REFERENCES
-from hf_explain.refinement import SHARES, Curves, Refinement, descend, refine, standardize
+from hf_explain.refinement import FLOOR, SHARES, Curves, Refinement, descend, refine, standardize
 from hf_explain.smoothing import box
 
 
@@ -135,26 +135,34 @@ def test_the_hard_loss_in_plain_loops(vit):
             for pixel in order[: round(share * 4096)].tolist():
                 removed[0, :, pixel], kept[0, :, pixel] = blank.flatten(2)[0, :, pixel], x.flatten(2)[0, :, pixel]
             scores = [vit(v.view_as(x)).softmax(-1)[0, 2] for v in (removed, kept)]
-            total += float(scores[0] + 1 - scores[1]) / len(SHARES) / 2
-    judged = curves_of(vit, x, 2, judges=("black", "blur"), references=("mean",))
+            total += float(scores[0] + 3 * (1 - scores[1])) / len(SHARES) / 2
+    judged = curves_of(vit, x, 2, judges=("black", "blur"), references=("mean",), insertion=3)
     assert float(judged.hard_loss(maps)) == pytest.approx(total, abs=1e-5)
 
 
 def test_the_gradient_in_one_piece(vit):
     """In chunks of any size: the gradient autograd finds of the whole sum."""
     x, masks = pictures(2), torch.rand(2, 3, 64, 64, generator=generator()).requires_grad_(True)
-    whole = curves_of(vit, x, 1)
-    blank = whole.blank("blur")
+    blank = curves_of(vit, x, 1).blank("blur")
     loss = 0
     for k in range(3):
-        for sign, mask in ((1, masks[:, k]), (-1, 1 - masks[:, k])):
-            seen = x + mask[:, None] * (blank - x)
-            loss = loss + sign * vit(seen).softmax(-1)[:, 1].sum() / 3
+        for removes, mask in ((True, masks[:, k]), (False, 1 - masks[:, k])):
+            p = vit(x + mask[:, None] * (blank - x)).softmax(-1)[:, 1]
+            loss = loss - (torch.log(1 - p + FLOOR) if removes else 3 * torch.log(p + FLOOR)).sum() / 3
     (expected,) = torch.autograd.grad(loss, masks)
     for batch_size in (1, 4, 32):
-        slope, value = curves_of(vit, x, 1, batch_size=batch_size).soft_slope(masks.detach(), blank)
+        curves = curves_of(vit, x, 1, batch_size=batch_size, insertion=3.0)
+        slope, value = curves.soft_slope(masks.detach(), blank)
         torch.testing.assert_close(slope, expected, atol=1e-7, rtol=1e-4)
-        assert float(value.sum()) == pytest.approx(float(loss.detach()) + 2, abs=1e-5)
+        assert float(value.sum()) == pytest.approx(float(loss.detach()), abs=1e-5)
+
+
+def test_the_weight_of_insertion(vit):
+    """What counts more ends better."""
+    x, start = pictures(4), torch.rand(4, 64, 64, generator=generator())
+    maps = [refine(vit, x, start, 0, insertion=weight) for weight in (0.01, 100)]
+    low, high = (measure(vit, x, one, 0, reference="black").mean() for one in maps)
+    assert low["deletion"] < high["deletion"] and low["insertion"] < high["insertion"]
 
 
 def test_selection_never_sees_what_is_reported():
@@ -342,6 +350,7 @@ def test_the_bar_counts_steps_of_groups(vit, monkeypatch):
         ({"references": (torch.zeros(1, 3, 1, 1),)}, "unknown reference Tensor; choose"),
         ({"budgets": 0}, "budgets=0; give"),
         ({"tau": 0.0}, "tau=0.0; give a number above 0"),
+        ({"insertion": -1.0}, "insertion=-1.0; give a number above 0"),
         ({"learning_rate": "fast"}, "learning_rate='fast'; give a number above 0"),
         ({"learning_rate": float("nan")}, "learning_rate=nan; give"),
         ({"references": "black"}, "references='black'; give a tuple"),
