@@ -166,6 +166,7 @@ def test_push_to_hub(tmp_path):
         assert done.returncode == 0, done.stderr
         files = hub.files("tester/made")
         assert hub.repos["model", "tester/made"]["private"]
+        assert hub.log.count(("GET", "/api/models/tester/classifier")) == 1  # its commit, once for the whole command
     assert {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"} <= files.keys()
     assert "training_log.jsonl" not in files and not any(
         name.startswith(("classifier/", "checkpoint-")) for name in files

@@ -166,14 +166,13 @@ def same_data(one: str, other: str) -> bool:
 
 def make_explainer(arguments: argparse.Namespace, config: TrainingConfig):
     name = arguments.explainer or arguments.classifier
-    loading = {"revision": arguments.classifier_revision} if arguments.classifier_revision else {}
     try:
-        check_kind(arguments)
+        hub = check_kind(arguments)
         if arguments.explainer:
-            return ExplainerForImageClassification.from_pretrained(name)
+            return ExplainerForImageClassification.from_pretrained(name, **hub)
         return METHODS[arguments.method].from_classifier(
             name, backbone=arguments.backbone, preset=arguments.preset, seed=config.seed,
-            **head_options(arguments), **loading,
+            **head_options(arguments), **hub,
         )  # fmt: skip
     except OSError as error:
         raise OSError(f"{name} could not be loaded: {error}") from error
