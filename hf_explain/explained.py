@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -85,11 +84,6 @@ def nested(maps: list[np.ndarray]) -> pyarrow.ListArray:
     values = pyarrow.array(np.concatenate([one.ravel() for one in maps]))
     inner = pyarrow.ListArray.from_arrays(pyarrow.array(ends[0], pyarrow.int32()), values)
     return pyarrow.ListArray.from_arrays(pyarrow.array(ends[1], pyarrow.int32()), inner)
-
-
-def slug(text: str) -> str:
-    """A label as a part of a file's name."""
-    return re.sub(r"\W+", "_", text).strip("_")[:60] or "class"
 
 
 # ---- what is there ----

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pyarrow.parquet
 
-from .explained import COMPRESSION, as_row, as_table, columns_of, slug
+from .explained import COMPRESSION, as_row, as_table, columns_of
 from .modeling.perturbation import ExplainerError
+from .names import slug
 from .parts import clean, settle, whole
 from .protocols import read_protocol
 from .sources import Block, Source

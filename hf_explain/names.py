@@ -1,8 +1,9 @@
-"""Names a person types: how they may be spelled, and what is said of one that is not known."""
+"""Names a person types: how they may be spelled, what is said of unknown ones; and labels as names of files."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -34,3 +35,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     near = nearest(spelled_as(name), known)
     ask = f"; did you mean {near!r}?" if near else ";"
     return f"unknown {kind} {name!r:.60}{ask} choose from {', '.join(known)}"
+
+
+def slug(text: str) -> str:
+    """A label as a part of a file's name.
+
+    >>> slug("tabby, tabby cat")
+    'tabby_tabby_cat'
+    """
+    return re.sub(r"\W+", "_", text).strip("_")[:60] or "class"
