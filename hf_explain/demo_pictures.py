@@ -34,12 +34,13 @@ def draw(results: dict, runs: dict, maps: dict, scenes: Scenes) -> tuple[list[di
         "overlays": sheet([row(i, runs, maps, scenes, reference) for i in middle], [LABELS[m] for m in SHOWN]),
         "success": sheet([row(best, runs, maps, scenes, reference)], [LABELS[m] for m in SHOWN]),
         "failure": sheet([row(worst, runs, maps, scenes, reference)], [LABELS[m] for m in SHOWN]),
-        "curves": draw_curves(
-            {LABELS[m]: results["methods"][m]["references"][reference]["curves"] for m in results["methods"]},
-            yardsticks=[LABELS[m] for m in ("exact_mask", "random")],
-            title=f"Removed pixels become: {reference}",
-        ),
     }
+    for name in runs["learned"]["references"]:
+        pictures["curves" if name == reference else f"curves, {name}"] = draw_curves(
+            {LABELS[m]: results["methods"][m]["references"][name]["curves"] for m in results["methods"]},
+            yardsticks=[LABELS[m] for m in ("exact_mask", "random")],
+            title=f"Removed pixels become: {name}",
+        )
     cases = []
     for kind, index in (("success", best), ("failure", worst)):
         predicted, label = int(scenes.targets[index]), int(scenes.labels[index])

@@ -37,7 +37,8 @@ justify-content:space-between}
 .facts dd{margin:0;font-size:1.35rem;font-weight:650;line-height:1.3;overflow-wrap:anywhere}
 figure{margin:1.2em 0}figcaption{margin-top:.5em;max-width:46rem;font-size:.92rem;color:var(--faint)}
 .scroll{overflow-x:auto;-webkit-overflow-scrolling:touch}
-.scroll:focus-visible{outline:2px solid var(--mark);outline-offset:2px}
+summary{cursor:pointer;color:var(--mark);padding:.4em 0}
+.scroll:focus-visible,summary:focus-visible{outline:2px solid var(--mark);outline-offset:2px}
 figure .scroll{background:#fff;border:1px solid var(--line);border-radius:10px}
 img{display:block;max-width:100%;height:auto;margin:0 auto}
 table{border-collapse:collapse;font-size:.93rem;font-variant-numeric:tabular-nums;min-width:100%}
@@ -77,7 +78,8 @@ def write_report(path, results: Mapping, pictures: Mapping[str, PIL.Image.Image]
     Args:
         results: a dict as JSON knows it; see the demo's `metrics.json`. Its optional "definitions" replace what is
             said of a measure.
-        pictures: "overlays", "curves", "success" and "failure", those that are there.
+        pictures: "overlays", "curves" and those under other references ("curves, blur"), "success" and "failure": those
+            that are there.
     """
     pictures = pictures or {}
     title = "Which pixels made the classifier say that?"

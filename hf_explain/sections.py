@@ -98,6 +98,7 @@ def faithfulness(results: Mapping, pictures: Mapping[str, PIL.Image.Image]) -> s
                 "Mean over the pictures; the shade is its 95 % interval. Gray and dashed: yardsticks, not methods.",
             )
         )
+        parts.append(other_curves(pictures))
     parts += [as_html(made[curve]) for curve in BETTER if curve in made]
     unseen = [str(one) for one in results.get("unseen", [])]
     note = "Area under the curve, mean over the pictures, with its 95 % interval below."
@@ -111,6 +112,19 @@ def faithfulness(results: Mapping, pictures: Mapping[str, PIL.Image.Image]) -> s
         parts.append(paragraph(note, "small"))
         parts.append(yardsticks(results))
     return "".join(parts)
+
+
+def other_curves(pictures: Mapping[str, PIL.Image.Image]) -> str:
+    """Of the other references, on demand."""
+    others = {key.partition(", ")[2]: image for key, image in pictures.items() if key.startswith("curves, ")}
+    if not others:
+        return ""
+    figures = [
+        picture(image, f"Deletion and insertion curves of every method, under {name}.", f"As above, under {name}.")
+        for name, image in others.items()
+    ]
+    summary = f"The same under {listed(list(others))}"
+    return f"<details><summary>{escape(summary)}</summary>{''.join(figures)}</details>"
 
 
 def yardsticks(results: Mapping) -> str:

@@ -133,7 +133,8 @@ def made_up_results():
 
 @pytest.fixture
 def made_up_pictures():
-    sizes = {"overlays": (120, 90), "curves": (160, 80), "success": (80, 40), "failure": (80, 40)}
+    sizes = {"overlays": (120, 90), "curves": (160, 80), "curves, blur": (160, 60), "success": (80, 40)}
+    sizes["failure"] = (80, 40)
     return {name: PIL.Image.new("RGB", size, (i * 60, 90, 200)) for i, (name, size) in enumerate(sizes.items())}
 
 
@@ -397,6 +398,15 @@ def test_pictures_decode_and_are_described(tmp_path, made_up_results, made_up_pi
     for attributes, image in zip(images, found):
         assert attributes["alt"] and int(attributes["width"]) * 2 == image.width
         assert image.convert("RGB").getpixel((0, 0))[1:] == (90, 200)
+
+
+def test_other_references_open_on_demand(tmp_path, made_up_results, made_up_pictures):
+    page = page_of(tmp_path, made_up_results, made_up_pictures | {"curves, noise": made_up_pictures["curves"]})[1]
+    assert "The same under blur and noise" in page.text
+    assert [tag for tag, _ in page.tags].count("details") == 1
+    assert "As above, under blur." in page.text and "As above, under noise." in page.text
+    del made_up_pictures["curves, blur"]
+    assert "The same under" not in page_of(tmp_path, made_up_results, made_up_pictures)[1].text
 
 
 def test_a_wide_table_says_that_it_can_be_swiped(tmp_path, made_up_results):
