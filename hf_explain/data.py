@@ -20,6 +20,7 @@ from .draws import keyed
 from .modeling.classifier import is_path
 from .modeling.perturbation import ExplainerError
 from .modeling.pictures import one_line, open_picture
+from .modeling.reading import whole_number
 from .scenes import CLASSES, draw_scene
 
 HELD_OUT = 64  # pictures, or a tenth if that is less
@@ -124,8 +125,7 @@ def open_pictures(
             "the classifier has no image processor, so pictures cannot be read for it; save one beside the classifier, "
             "or give it with image_processor=."
         )
-    if size is not None and size < 1:
-        raise ExplainerError(f"dataset_size={size}; give 1 or more.")
+    whole_number("dataset_size", size, 1)
     if name == "scenes":
         if streaming:
             raise ExplainerError("the scenes are drawn when they are read, so there is no stream; leave streaming out.")

@@ -12,6 +12,7 @@ from .data import SCENES, Pictures, SceneRows, open_rows
 from .modeling.classifier import Classifier
 from .modeling.perturbation import ExplainerError
 from .modeling.pictures import open_picture
+from .modeling.reading import whole_number
 from .modeling.targets import target_index
 from .scenes import CLASSES
 
@@ -63,8 +64,7 @@ def open_judged(
 
     if classifier.image_processor is None:
         raise ExplainerError("the classifier has no image processor, so pictures cannot be read; save one beside it.")
-    if size is not None and size < 1:
-        raise ExplainerError(f"dataset_size={size}; give 1 or more.")
+    whole_number("dataset_size", size, 1)
     if name == "scenes":
         columns = {"image": "image", "mask": "mask"}
         known = set(classifier.config.id2label.values())

@@ -9,6 +9,7 @@ import PIL.Image
 
 from .data import SCENES, SceneRows, as_pictures, open_rows, read_cell
 from .modeling.perturbation import ExplainerError
+from .modeling.reading import whole_number
 
 
 class Source:
@@ -67,8 +68,7 @@ def open_source(
         size: the first so many pictures only; of the scenes, how many there are.
         image_size, seed: of the scenes.
     """
-    if size is not None and size < 1:
-        raise ExplainerError(f"dataset_size={size}; give 1 or more.")
+    whole_number("dataset_size", size, 1)
     if name == "scenes":
         known = ("label", "mask")
         if streaming or set(kept) - set(known):

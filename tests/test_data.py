@@ -76,7 +76,7 @@ def test_splits_and_sizes(tmp_path, folder):
     assert len(list(read(splits, size=4, streaming=True))) == 4
     with pytest.raises(ExplainerError, match="no split 'validation', but train, test"):
         read(splits, split="validation")
-    with pytest.raises(ExplainerError, match="dataset_size=0; give 1 or more"):
+    with pytest.raises(ExplainerError, match="dataset_size=0; give an integer of at least 1"):
         read(splits, size=0)
 
 

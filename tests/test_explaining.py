@@ -329,7 +329,7 @@ def test_dry_run(classifier, scenes, tmp_path, monkeypatch, capsys):
         ("--dataset {empty} --output_dir x", "could not be opened as a data set"),
         ("--dataset scenes --output_dir x --target cat", "unknown target 'cat'; nearest labels"),
         ("--dataset scenes --output_dir x --no_maps", "--no_maps leaves only labels and scores"),
-        ("--dataset scenes --output_dir x --block 0", "hf-explain: --block 0; give 1 or more."),
+        ("--dataset scenes --output_dir x --block 0", "hf-explain: --block=0; give an integer of at least 1."),
         ("--dataset scenes --output_dir x --measure hope", "unknown preset 'hope'"),
         ("notes.txt", "notes.txt is a file, but by its name neither a picture nor parquet; give pictures, a folder"),
         ("cat.jpg empty", "empty is no picture; give pictures only, or one data set alone."),

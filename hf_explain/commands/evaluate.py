@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from ..modeling.perturbation import RAW_REFERENCES, REFERENCES, ExplainerError, read_reference
+from ..modeling.reading import whole_number
 from ..protocols import PRESETS, is_suite, read_protocol
 from ..survey_methods import DEFAULT, REFINE_STEPS, TUNE_STEPS, find_method, find_refusals, read_names
 from .models import load
@@ -120,8 +121,7 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.explained not in ("predicted", "label"):
         raise ExplainerError(f"--explained {arguments.explained}; choose predicted or label.")
     for name in ("batch_size", "block"):
-        if getattr(arguments, name) < 1:
-            raise ExplainerError(f"--{name} {getattr(arguments, name)}; give 1 or more.")
+        whole_number(f"--{name}", getattr(arguments, name), 1)
     if arguments.dtype not in (None, "bfloat16", "float16"):
         raise ExplainerError(f"--dtype {arguments.dtype}; give bfloat16 or float16, or leave it out for float32.")
     if arguments.write_model_card and not (arguments.explainer and Path(arguments.explainer).is_dir()):

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..methods import METHODS
 from ..modeling.perturbation import ExplainerError
+from ..modeling.reading import whole_number
 from ..names import spelled_as
 from ..pipeline import ImageAttributionPipeline, find_method
 from ..protocols import PRESETS
@@ -109,8 +110,7 @@ def check(arguments: argparse.Namespace) -> None:
             "--target and --top_k were both given; give the classes, or how many of the most probable ones."
         )
     for name in ("batch_size", "block"):
-        if getattr(arguments, name) < 1:
-            raise ExplainerError(f"--{name} {getattr(arguments, name)}; give 1 or more.")
+        whole_number(f"--{name}", getattr(arguments, name), 1)
     single = check_names(arguments.picture or [arguments.dataset])
     if not (single or arguments.output_dir or arguments.dry_run):
         raise ExplainerError("--output_dir is missing; give a folder for the new data set, or --dry_run.")
