@@ -119,7 +119,7 @@ def recipe(settings: dict) -> str:
     """How the explainer was made, which differs from backbone to backbone."""
     said = f"The explainer: {settings['explainer_steps']} steps of {settings['batch_size']} pictures, learning rate "
     said += f"{settings['learning_rate']:g}"
-    size = settings.get("neighborhood", 1)  # the first runs knew none
+    size = settings["neighborhood"]
     return said + (f"; its finished maps gain the mean of {size} x {size} pixels around each.\n" if size > 1 else ".\n")
 
 
