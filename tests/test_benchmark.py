@@ -31,6 +31,16 @@ def rows_of(capsys):
     return [json.loads(line) for line in lines]
 
 
+def test_only_the_app_needs_its_extra(monkeypatch, benchmark):
+    monkeypatch.setitem(sys.modules, "gradio_client", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    for name in ("benchmark", "app_load"):
+        sys.modules.pop(name, None)
+    script = importlib.import_module("benchmark")
+    with pytest.raises(ModuleNotFoundError):
+        script.main(["app", "--threads", "1"])
+
+
 def test_training(benchmark, capsys):
     sizes = "--size 16 --batch_size 2 --runs 1 --largest_grid 8 --presets tiny --threads 1 --memory_limit 0.1"
     benchmark.main(["training", *sizes.split()])
