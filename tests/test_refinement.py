@@ -105,7 +105,7 @@ def test_its_own_loss_falls(finds_red):
         masks = refinement.soft_topk(maps.flatten(1), budgets, 0.1).unflatten(2, (64, 64))
         return curves.soft_slope(masks, curves.blank("black"))[1]
 
-    assert (soft(descend(curves, start)) < soft(start) - 0.02).all()
+    assert (soft(descend(curves, start)) < soft(start) / 3).all()
 
 
 @pytest.mark.parametrize("learning_rate", [0.1, 100.0])  # by the second every step is a leap into nowhere
