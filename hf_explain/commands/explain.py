@@ -13,7 +13,7 @@ from ..modeling.reading import whole_number
 from ..names import spelled_as
 from ..pipeline import ImageAttributionPipeline, find_method
 from ..protocols import PRESETS
-from .explain_pictures import check_names, explain_pictures, how, is_picture
+from .explain_pictures import check_names, explain_pictures, is_picture, maker
 from .models import load
 
 
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if is_picture(names[0]):
         if processes.is_main:
-            explain_pictures(names, pipe, targets, Path(arguments.output_dir or "."), how(arguments))
+            explain_pictures(names, pipe, targets, Path(arguments.output_dir or "."), maker(arguments))
         return leave(0)
     explain_dataset(names[0], arguments, pipe, explainer, targets, processes)
     return leave(0)
