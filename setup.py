@@ -8,9 +8,9 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 
 # Read as text: importing the package here would import torch.
-version = re.search(r'^__version__ = "([^"]+)"$', (ROOT / "hf_explain/__init__.py").read_text("utf-8"), re.MULTILINE)
+version = re.search(r'^__version__ = "([^"]+)"$', (ROOT / "hf_explain/version.py").read_text("utf-8"), re.MULTILINE)
 if version is None:
-    raise SystemExit('hf_explain/__init__.py has no line of the form: __version__ = "1.2.3"')
+    raise SystemExit('hf_explain/version.py has no line of the form: __version__ = "1.2.3"')
 
 # The code of hf_explain.modeling is in modeling/; hf_explain/modeling is a symbolic link to it. find_packages follows
 # the link where there is one; naming package and folder gives the same wheel from a checkout without links (Windows).

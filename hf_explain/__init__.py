@@ -3,8 +3,12 @@
 Importing it registers the pipeline task "image-attribution" and the Auto classes with transformers.
 """
 
-from .auto import AutoModelForImageAttribution, register
-from .counterfactual import counterfactual
+import sys
+
+from .explaining.auto import AutoModelForImageAttribution, register
+from .explaining.counterfactual import counterfactual
+from .explaining.pipeline import ImageAttributionPipeline
+from .explaining.regions import smallest_region
 from .methods import METHODS
 from .modeling.classifier import Classifier
 from .modeling.configuration_explainer import (
@@ -13,15 +17,14 @@ from .modeling.configuration_explainer import (
     LtxExplainerConfig,
     RankingExplainerConfig,
 )
+from .modeling.errors import ExplainerError
 from .modeling.modeling_diffmask import DiffMaskExplainerForImageClassification
 from .modeling.modeling_explainer import ExplainerForImageClassification, ExplainerOutput
 from .modeling.modeling_ltx import LtxExplainerForImageClassification
 from .modeling.modeling_ranking import RankingExplainerForImageClassification
-from .modeling.perturbation import ExplainerError, PixelSpace
-from .pipeline import ImageAttributionPipeline
-from .regions import smallest_region
-
-__version__ = "0.1.0.dev0"
+from .modeling.pixel_space import PixelSpace
+from .moved import OldNames
+from .version import __version__ as __version__
 
 __all__ = [
     "METHODS",
@@ -44,3 +47,4 @@ __all__ = [
 ]
 
 register()
+sys.meta_path.append(OldNames())

@@ -7,18 +7,18 @@ import importlib
 import os
 import sys
 
-from .names import nearest, unknown_name
+from .modeling.errors import nearest, unknown_name
 
 # Name: the module with add_arguments(parser) and run(arguments) -> exit code, and what the command does.
 # Modules are imported when their command is called.
 COMMANDS = {
-    "demo": ("hf_explain.commands.demo", "everything once, on embedded pictures, with no network"),
-    "train": ("hf_explain.commands.train", "train an explainer of a classifier on pictures without labels"),
-    "evaluate": ("hf_explain.commands.evaluate", "measure explainers and methods side by side on a data set"),
-    "explain": ("hf_explain.commands.explain", "explain a picture, or a whole data set as a new one"),
-    "publish": ("hf_explain.commands.publish", "push an explainer with its card, and a Space of it"),
-    "app": ("hf_explain.commands.app", "serve a page on which a person asks a classifier why"),
-    "counting": ("hf_explain.commands.counting", "the faithfulness task of Vision DiffMask"),
+    "demo": ("hf_explain.demo.command", "everything once, on embedded pictures, with no network"),
+    "train": ("hf_explain.training.command", "train an explainer of a classifier on pictures without labels"),
+    "evaluate": ("hf_explain.evaluating.command", "measure explainers and methods side by side on a data set"),
+    "explain": ("hf_explain.explaining.command", "explain a picture, or a whole data set as a new one"),
+    "publish": ("hf_explain.publishing.command", "push an explainer with its card, and a Space of it"),
+    "app": ("hf_explain.app.command", "serve a page on which a person asks a classifier why"),
+    "counting": ("hf_explain.demo.counting_command", "the faithfulness task of Vision DiffMask"),
 }
 
 
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         refuse(commands.choices[chosen] if chosen else parser, unknown)
     if arguments.version:
-        from . import __version__
+        from .version import __version__
 
         print(__version__)
         return 0
@@ -72,8 +72,8 @@ def usage(command: argparse.ArgumentParser) -> str:
 
 def call(arguments: argparse.Namespace) -> int:
     """Runs the command; an error of the kind a user can do something about is one line, without a traceback."""
-    from .modeling.perturbation import ExplainerError
-    from .progress import only_lines
+    from .jobs.progress import only_lines
+    from .modeling.errors import ExplainerError
 
     if not sys.stderr.isatty():
         only_lines()

@@ -10,8 +10,8 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from transformers.utils import logging
 
 from .classifier import Classifier, as_classifier, load_image_processor
-from .perturbation import ExplainerError
-from .reference import (
+from .errors import ExplainerError
+from .frozen_models import (
     check_fingerprint,
     first_sentence,
     is_local,

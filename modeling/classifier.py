@@ -11,8 +11,10 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassi
 from transformers.utils import logging
 from transformers.utils.hub import resolve_revision
 
-from .feature_maps import FeatureMap, call, configured_size, probe
-from .perturbation import ExplainerError, PixelSpace
+from .errors import ExplainerError
+from .feature_maps import FeatureMap, probe
+from .model_call import call, configured_size
+from .pixel_space import PixelSpace
 from .targets import target_index
 
 logger = logging.get_logger(__name__)

@@ -4,8 +4,9 @@ from dataclasses import field
 
 from transformers import PreTrainedConfig
 
+from .errors import ExplainerError
 from .feature_maps import FeatureMap
-from .perturbation import ExplainerError, PixelSpace
+from .pixel_space import PixelSpace
 from .slopes import BASELINES
 
 FORMAT_VERSION = 1

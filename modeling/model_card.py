@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers.utils.hub import ModelCard, cached_file
 
-from .reference import REPO_ID, is_local
+from .frozen_models import REPO_ID, is_local
 
 
 def card_to_push(explainer, repo_id: str, included: bool, tags, revision: str | None, token) -> ModelCard:

@@ -16,11 +16,11 @@ from transformers import initialization as init
 
 from .classifier import Classifier
 from .configuration_explainer import DIFFMASK_PRESETS, DiffMaskExplainerConfig
+from .errors import ExplainerError
 from .feature_maps import read_features
 from .gates import Gate, WeightNormLinear, log_open
 from .hooks import hooked, watched
 from .modeling_explainer import ExplainerForImageClassification
-from .perturbation import ExplainerError
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class DiffMaskHead(nn.Module):
 class DiffMaskExplainerForImageClassification(ExplainerForImageClassification):
     """Gates learned to close wherever the classifier's output allows it. It explains the prediction only.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> explainer = DiffMaskExplainerForImageClassification.from_classifier(random_classifier())
     >>> explainer(torch.rand(1, 3, 32, 32)).attributions.shape
     torch.Size([1, 32, 32])

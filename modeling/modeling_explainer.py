@@ -33,10 +33,12 @@ from .checkpoint import (
 )
 from .classifier import HUB_ARGUMENTS, Classifier, as_classifier, pin
 from .configuration_explainer import ExplainerConfig
-from .feature_maps import FeatureMap, call, choose_features, probe, read_features
+from .errors import ExplainerError
+from .feature_maps import FeatureMap, choose_features, probe, read_features
+from .frozen_models import check_fingerprint, describe_classifier, load_backbone_source, name_of
+from .model_call import call
 from .model_card import card_to_push
-from .perturbation import ExplainerError, PixelSpace
-from .reference import check_fingerprint, describe_classifier, load_backbone_source, name_of
+from .pixel_space import PixelSpace
 from .targets import read_targets
 
 logger = logging.get_logger(__name__)
@@ -65,7 +67,7 @@ class ExplainerForImageClassification(PreTrainedModel):
 
     >>> import tempfile
     >>> from hf_explain import RankingExplainerForImageClassification
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> explainer = RankingExplainerForImageClassification.from_classifier(random_classifier(), preset="tiny")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     explainer.save_pretrained(folder)

@@ -12,9 +12,10 @@ from transformers import AutoConfig, AutoModelForImageClassification
 from transformers import initialization as init
 
 from .configuration_explainer import LTX_PRESETS, LtxExplainerConfig
-from .feature_maps import call, read_features
+from .errors import ExplainerError
+from .feature_maps import read_features
+from .model_call import call
 from .modeling_explainer import ExplainerForImageClassification
-from .perturbation import ExplainerError
 
 
 class ClassWeights(nn.Embedding):
@@ -49,7 +50,7 @@ class LtxHead(nn.Module):
 class LtxExplainerForImageClassification(ExplainerForImageClassification):
     """Masks of what is enough for a class, from a trainable copy of the classifier.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> explainer = LtxExplainerForImageClassification.from_classifier(random_classifier())
     >>> explainer(torch.rand(1, 3, 32, 32), targets=torch.tensor([[0, 3]])).attributions.shape
     torch.Size([1, 2, 32, 32])

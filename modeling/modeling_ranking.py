@@ -37,7 +37,7 @@ class RankingHead(nn.Module):
 class RankingExplainerForImageClassification(ExplainerForImageClassification):
     """Learned by optimizing deletion and insertion directly: "Learn to Rank" (arXiv 2604.05819) on own features.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> explainer = RankingExplainerForImageClassification.from_classifier(random_classifier(), preset="tiny")
     >>> explainer(torch.rand(1, 3, 32, 32), targets=torch.tensor([[0, 3]])).attributions.shape
     torch.Size([1, 2, 32, 32])

@@ -15,7 +15,7 @@ import PIL.Image
 import PIL.ImageOps
 import torch
 
-from .perturbation import ExplainerError
+from .errors import ExplainerError
 
 KINDS = "a PIL image, a path, a URL, a (H, W), (H, W, 3) or (3, H, W) array, or raw bytes"
 

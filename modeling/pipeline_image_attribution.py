@@ -15,10 +15,12 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import logging
 
 from .classifier import Classifier
+from .errors import ExplainerError, whole_number
+from .heatmaps import overlay, paste
 from .modeling_explainer import ExplainerForImageClassification
-from .perturbation import ExplainerError
-from .reading import is_single, is_sized, pictures_of, read_batches, read_picture, several, targets_of, whole_number
-from .views import View, find_view, overlay, paste
+from .reading import is_single, is_sized, pictures_of, read_batches, read_picture
+from .targets import several, targets_of
+from .views import View, find_view
 
 logger = logging.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .perturbation import ExplainerError
+from .errors import ExplainerError
 from .precision import full_precision, widest_float
 from .sinkhorn import Sinkhorn
 from .topk import SoftTopK

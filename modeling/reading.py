@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import operator
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -11,8 +9,7 @@ import PIL.Image
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from .classifier import Classifier
-from .perturbation import ExplainerError
+from .errors import ExplainerError
 from .pictures import open_picture
 
 SINGLE = (str, bytes, bytearray, Mapping, np.ndarray, torch.Tensor, PIL.Image.Image)
@@ -107,52 +104,3 @@ class ReadStream(IterableDataset):
 
     def __iter__(self):
         return (try_to_read(item, self.image_processor) for item in self.items)
-
-
-# ---- targets and numbers ----
-
-
-def targets_of(target, count: int | None, classifier: Classifier):
-    """The class indices of each picture, an iterator, or None for the prediction; `count` pictures, if known."""
-    if target is None:
-        return None
-    if not is_list(target):
-        return itertools.repeat(several(target, classifier))  # one for all, however many
-    targets = [several(one, classifier) for one in as_list(target)]
-    if count is not None and len(targets) != count:
-        raise ExplainerError(
-            f"{len(targets)} targets for {count} images; give one target for all, one per image, or a list of lists."
-        )
-    return iter(targets)
-
-
-def several(target, classifier: Classifier) -> list[int]:
-    """The class indices of one picture's target or list of targets."""
-    targets = as_list(target) if is_list(target) else [target]
-    if any(is_list(t) for t in targets):
-        raise ExplainerError(f"target {target!r:.60} is nested too deep; for one picture give a flat list of classes.")
-    if not targets:
-        raise ExplainerError("an empty list of targets was given; give at least one class, or leave target out.")
-    return [classifier.target_index(t.item() if getattr(t, "ndim", None) == 0 else t) for t in targets]
-
-
-def is_list(target) -> bool:
-    """A list, tuple, range, array or tensor of targets; not one label, and not an array of no dimensions."""
-    return isinstance(target, Iterable) and not isinstance(target, (str, bytes)) and getattr(target, "ndim", 1) > 0
-
-
-def as_list(targets) -> list:
-    return targets.tolist() if hasattr(targets, "tolist") else list(targets)
-
-
-def whole_number(name: str, value, least: int) -> int:
-    """An option's value, or `least` if it was not given."""
-    if value is None:
-        return least
-    try:
-        number = operator.index(value)
-        if isinstance(value, bool) or number < least:
-            raise TypeError
-    except TypeError:
-        raise ExplainerError(f"{name}={value!r:.60}; give an integer of at least {least}.") from None
-    return number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from .classifier import Classifier
-from .perturbation import reference_image
+from .references import reference_image
 
 BASELINES: tuple[str | float, ...] = ("blur", "black", 1.0)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import operator
+from collections.abc import Iterable
 
 import torch
 
-from .perturbation import ExplainerError
+from .errors import ExplainerError
 
 
 def target_index(target, id2label: dict[int, str], num_labels: int) -> int:
@@ -62,3 +64,44 @@ def read_targets(targets, logits: torch.Tensor) -> torch.Tensor:
     if len(outside):
         raise ExplainerError(f"target {int(outside[0])} is no class; give integers from 0 to {labels - 1}.")
     return found
+
+
+# ---- targets and numbers ----
+
+
+def targets_of(target, count: int | None, classifier):
+    """The class indices of each picture, an iterator, or None for the prediction; `count` pictures, if known."""
+    if target is None:
+        return None
+    if not is_list(target):
+        return itertools.repeat(several(target, classifier))  # one for all, however many
+    targets = [several(one, classifier) for one in as_list(target)]
+    if count is not None and len(targets) != count:
+        raise ExplainerError(
+            f"{len(targets)} targets for {count} images; give one target for all, one per image, or a list of lists."
+        )
+    return iter(targets)
+
+
+def several(target, classifier) -> list[int]:
+    """The class indices of one picture's target or list of targets."""
+    targets = as_list(target) if is_list(target) else [target]
+    if any(is_list(t) for t in targets):
+        raise ExplainerError(f"target {target!r:.60} is nested too deep; for one picture give a flat list of classes.")
+    if not targets:
+        raise ExplainerError("an empty list of targets was given; give at least one class, or leave target out.")
+    return [classifier.target_index(t.item() if getattr(t, "ndim", None) == 0 else t) for t in targets]
+
+
+def is_list(target) -> bool:
+    """A list, tuple, range, array or tensor of targets; not one label, and not an array of no dimensions."""
+    return isinstance(target, Iterable) and not isinstance(target, (str, bytes)) and getattr(target, "ndim", 1) > 0
+
+
+def as_list(targets) -> list:
+    return targets.tolist() if hasattr(targets, "tolist") else list(targets)
+
+
+def of_target(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """What `values` (B, num_labels) hold of each picture's class: (B,)."""
+    return values.gather(1, targets[:, None])[:, 0]

@@ -13,12 +13,12 @@ import torch
 import transformers
 
 from hf_explain import Classifier
-from hf_explain.aggregation import aggatt_sheet, aggregate
-from hf_explain.comparison import to_pixels
-from hf_explain.grids import confident_pictures, explain_grids, make_grids
-from hf_explain.lettering import save
-from hf_explain.scenes import draw_scenes
-from hf_explain.small_classifiers import RECIPES, build_classifier, train_classifier
+from hf_explain.data.scenes import draw_scenes, to_pixels
+from hf_explain.data.small_classifiers import RECIPES, build_classifier, train_classifier
+from hf_explain.localization.aggatt import aggatt_sheet
+from hf_explain.localization.aggregation import aggregate
+from hf_explain.localization.grids import confident_pictures, explain_grids, make_grids
+from hf_explain.reports.lettering import save
 
 SHOWN = (  # method, layer, side of the Gaussian
     ("input_x_gradient", "input", None),

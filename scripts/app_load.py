@@ -20,12 +20,12 @@ import psutil
 from gradio_client import Client, handle_file
 
 from hf_explain.app import views
-from hf_explain.app.demo_explainer import demo_explainer
 from hf_explain.app.events import HEATMAP
 from hf_explain.app.models import LEARNED, Models
 from hf_explain.app.uploads import read_upload
-from hf_explain.modeling.perturbation import ExplainerError
-from hf_explain.scenes import draw_scene
+from hf_explain.data.scenes import draw_scene
+from hf_explain.demo.kept import demo_explainer
+from hf_explain.modeling.errors import ExplainerError
 
 SEED = 20_000  # of the pictures, which no training saw
 DIFFERENT = 24  # pictures that the clients draw from

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_explain.intervals import paired
-from hf_explain.small_classifiers import RECIPES
-from hf_explain.survey_grids import UNDEFINED
+from hf_explain.data.small_classifiers import RECIPES
+from hf_explain.evaluating.grids import UNDEFINED
+from hf_explain.faithfulness.intervals import paired
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "docs/results/methods.json", ROOT / "docs/results/methods.md"

@@ -1,7 +1,7 @@
 """What the metrics cost beside the bare forwards and beside other libraries, on the same model, pictures and maps.
 
-The others are installed in an environment of their own (the commands are in tests/fixtures/make_peers.py); those that
-are not there are left out, and the line `peers` says which were.
+The others are installed in an environment of their own (tests/support/fixtures/make_peers.py has the commands); those
+that are not there are left out, and the line `peers` says which were.
 """
 
 import statistics
@@ -16,9 +16,9 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from hf_explain import Classifier
 from hf_explain.faithfulness import measure
-from hf_explain.modeling.perturbation import PixelSpace
-from hf_explain.road import road
-from hf_explain.robustness import infidelity
+from hf_explain.faithfulness.road import road
+from hf_explain.faithfulness.robustness import infidelity
+from hf_explain.modeling.pixel_space import PixelSpace
 
 TINY = {"hidden_size": 192, "num_hidden_layers": 12, "num_attention_heads": 3, "intermediate_size": 768}  # ViT-Ti/16
 PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
@@ -206,7 +206,7 @@ def xplique(case, names):
 
 def flipping(case):
     # Quantus wants a divisor of the number of pixels, so a pixel's three entries may be torn apart where a step ends,
-    # in whatever order: the values agree but for that (tests/test_peers.py has a case without it).
+    # in whatever order: the values agree but for that (tests/faithfulness/test_peers.py has a case without it).
     step = case.x[0, 0].numel() // 4
     classes = case.y
 

@@ -16,10 +16,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hf_explain.comparison import summarize
-from hf_explain.findings import headline, listed, outcome, percent
-from hf_explain.small_classifiers import RECIPES
-from hf_explain.tables import table
+from hf_explain.data.small_classifiers import RECIPES
+from hf_explain.demo.comparison import summarize
+from hf_explain.reports.findings import headline, listed, outcome, percent
+from hf_explain.reports.tables import table
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE, README = ROOT / "docs/results/scenes.json", ROOT / "docs/results/scenes.md", ROOT / "README.md"

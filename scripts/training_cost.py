@@ -16,9 +16,9 @@ from transformers import (
 )
 
 from hf_explain import RankingExplainerForImageClassification
-from hf_explain.draws import Draws, draw_blank, draw_budgets, draw_grid, draw_reference
 from hf_explain.modeling.ranking import draw_gumbel, gumbel_sinkhorn, soft_topk
-from hf_explain.objectives import find_objective, ranking_loss, soft_masks
+from hf_explain.training.draws import Draws, draw_blank, draw_budgets, draw_grid, draw_reference
+from hf_explain.training.objectives import find_objective, ranking_loss, soft_masks
 
 TINY_VIT = {"patch_size": 8, "hidden_size": 96, "num_hidden_layers": 6, "num_attention_heads": 4}
 TINY_RESNET = {"embedding_size": 24, "hidden_sizes": [24, 48, 72, 96], "depths": [2, 2, 2, 2], "layer_type": "basic"}
@@ -91,7 +91,7 @@ def step(arguments, device, name, make, size, preset, operator, grid, limit=None
     scores = torch.randn(len(pixel_values), grid * grid, device=device)
     square = (len(pixel_values), grid * grid, grid * grid)
     gumbel = 0.1 * torch.randn(square, device=device) if operator == "sinkhorn" else None
-    shares = draw_budgets(objective, attributions, Draws(0))[0]
+    shares = draw_budgets(attributions, Draws(0), objective.sampled, objective.budgets)[0]
     budgets = shares * grid * grid
 
     @torch.no_grad()
@@ -102,8 +102,8 @@ def step(arguments, device, name, make, size, preset, operator, grid, limit=None
     def blank():
         draws = Draws(0, next(blanks))
         shared = draws.shared()
-        draw_grid(objective, (size, size), shared)
-        forward(classifier, draw_blank(classifier, pixel_values, draw_reference(objective, shared), draws))
+        draw_grid(objective.grids, objective.coarse, (size, size), shared)
+        forward(classifier, draw_blank(classifier, pixel_values, draw_reference(objective.references, shared), draws))
 
     def head_alone():
         explainer.attribute(pixel_values, maps, targets).sum().backward()

@@ -9,8 +9,8 @@ import transformers as T
 from measuring import Operations
 
 from hf_explain import RankingExplainerForImageClassification
-from hf_explain.dry_run import dry_run
-from hf_explain.training_config import TrainingConfig
+from hf_explain.training.config import TrainingConfig
+from hf_explain.training.dry_run import dry_run
 
 # Checkpoints and their architecture, which is built with random weights: what a step costs does not depend on them.
 ZOO = {

@@ -13,11 +13,11 @@ from families import save_classifier
 from loopback_hub import LoopbackHub
 
 from hf_explain import ExplainerForImageClassification, cli
-from hf_explain import training as training_module
-from hf_explain.commands.train import documented
-from hf_explain.reporting import read_log
-from hf_explain.scenes import load_scenes
-from hf_explain.training_config import TrainingConfig
+from hf_explain.data.scenes import load_scenes
+from hf_explain.jobs.flags import documented
+from hf_explain.training import loop as training_module
+from hf_explain.training.config import TrainingConfig
+from hf_explain.training.log import read_log
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = [
@@ -155,7 +155,7 @@ def test_push_to_hub(tmp_path):
             env={
                 **os.environ,
                 **hub.environment(tmp_path / "home"),
-                "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+                "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")]),
                 "OMP_NUM_THREADS": "1",
             },
             cwd=tmp_path,
@@ -277,7 +277,7 @@ def test_an_interrupt_is_no_traceback(monkeypatch, capsys):
     def interrupt(arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hf_explain.commands.train.run", interrupt)
+    monkeypatch.setattr("hf_explain.training.command.run", interrupt)
     assert cli.main(["train", "--dataset", "scenes"]) == 130
     assert capsys.readouterr().err == "hf-explain: interrupted\n"
 

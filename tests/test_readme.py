@@ -14,7 +14,7 @@ from loopback_hub import LoopbackHub
 
 from hf_explain import METHODS, cli
 
-ROOT, TESTS = snippets.ROOT, snippets.ROOT / "tests"
+ROOT, TESTS = snippets.ROOT, snippets.ROOT / "tests" / "support"
 EVERY = snippets.snippets()
 
 

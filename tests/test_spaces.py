@@ -22,7 +22,8 @@ from loopback_hub import LoopbackHub
 
 from hf_explain import Classifier, ExplainerError
 from hf_explain.faithfulness import measure
-from hf_explain.localization import average_precision, cell_masks, localization_score, pointing_game
+from hf_explain.localization import average_precision, localization_score, pointing_game
+from hf_explain.localization.grid_scores import cell_masks
 
 ROOT = Path(__file__).resolve().parent.parent
 SPACES = ["deletion_insertion", "grid_localization"]

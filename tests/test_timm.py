@@ -12,8 +12,8 @@ from families import LABELS, processor
 from transformers import pipeline
 
 import hf_explain
+from hf_explain.modeling.errors import ExplainerError
 from hf_explain.modeling.feature_maps import probe
-from hf_explain.modeling.perturbation import ExplainerError
 
 pytestmark = pytest.mark.timm
 

@@ -13,8 +13,8 @@ import PIL.Image
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from ..modeling.perturbation import ExplainerError
-from ..show import enlarge
+from ..modeling.errors import ExplainerError
+from ..reports.sheet import enlarge
 from . import figures, painting, reproduction, views
 from .answers import Answers
 from .models import LEARNED

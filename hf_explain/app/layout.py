@@ -11,16 +11,7 @@ from gradio.data_classes import ImageData
 from ..methods import METHODS
 from . import painting
 from .answers import Answers
-from .events import (
-    HEATMAP,
-    IMPORTANT,
-    MOVE_LENGTH,
-    MOVE_STEPS,
-    REFINE_STEPS,
-    SMALLEST,
-    Events,
-    Upload,
-)
+from .events import HEATMAP, IMPORTANT, MOVE_LENGTH, MOVE_STEPS, REFINE_STEPS, SMALLEST, Events, Upload
 from .models import LEARNED
 from .refusals import answering
 from .style import HEADER

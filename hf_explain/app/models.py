@@ -17,12 +17,12 @@ from transformers import AutoConfig
 from transformers.utils import logging
 from transformers.utils.hub import resolve_revision
 
+from ..explaining.pipeline import ImageAttributionPipeline
 from ..methods import METHODS
 from ..modeling.classifier import Classifier
 from ..modeling.configuration_explainer import ExplainerConfig
+from ..modeling.errors import ExplainerError
 from ..modeling.modeling_explainer import ExplainerForImageClassification
-from ..modeling.perturbation import ExplainerError
-from ..pipeline import ImageAttributionPipeline
 from .uploads import Limits
 
 logger = logging.get_logger(__name__)

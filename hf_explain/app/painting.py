@@ -6,8 +6,9 @@ import numpy as np
 import PIL.Image
 import torch
 
-from ..modeling.perturbation import ExplainerError, rank_each
-from ..modeling.views import COLORS
+from ..modeling.errors import ExplainerError
+from ..modeling.heatmaps import COLORS
+from ..modeling.perturbation import rank_each
 
 # Anchors, evenly spaced. The sequential maps rise evenly in lightness; the diverging one falls from its middle to both
 # ends alike. "ember" is the one of the pipeline's heatmaps.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import gradio as gr
 from transformers.utils import logging
 
-from ..modeling.perturbation import ExplainerError
+from ..modeling.errors import ExplainerError
 
 logger = logging.get_logger(__name__)
 

@@ -43,7 +43,7 @@ def options(one: Map) -> dict:
 
 
 def imports(models: Models, name: str, one: Map) -> str:
-    own = "from hf_explain.app.demo_explainer import demo_explainer\n" if trained_here(models, name) else ""
+    own = "from hf_explain.demo.kept import demo_explainer\n" if trained_here(models, name) else ""
     if inside(models, name, one):
         return f"from hf_explain import ExplainerForImageClassification\n{own}"
     return f"import hf_explain  # noqa: F401 (registers the task with transformers)\n{own}"

@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 from gradio import processing_utils
 
-from ..modeling.perturbation import ExplainerError
+from ..demo.kept import demo_explainer, example_pictures
+from ..modeling.errors import ExplainerError
 from .answers import Answers
-from .demo_explainer import demo_explainer, example_pictures
 from .layout import build
 from .models import Models
 from .refusals import fetch_nothing
@@ -30,7 +30,7 @@ def make(
     """The page, with its first model loaded; `serve` serves it.
 
     >>> import os, tempfile
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> folder, classifier = tempfile.mkdtemp(), random_classifier()
     >>> classifier.model.save_pretrained(folder)
     >>> _ = classifier.image_processor.save_pretrained(folder)

@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 import PIL.Image
 
-from ..modeling.perturbation import ExplainerError
+from ..modeling.errors import ExplainerError
 from ..modeling.pictures import to_rgb
 
 # By the content, whatever the name says: each decoder that is not here is one less to attack.

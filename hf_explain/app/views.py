@@ -9,12 +9,14 @@ import numpy as np
 import PIL.Image
 import torch
 
-from ..counterfactual import counterfactual
-from ..faithfulness import measure
+from ..explaining.counterfactual import counterfactual
+from ..explaining.pipeline import find_method
+from ..explaining.regions import smallest_region
+from ..faithfulness.measurement import measure
 from ..methods.semantic_pullback import need_space
-from ..modeling.perturbation import ExplainerError, blend, rank_each, reference_image, top_mask
-from ..pipeline import find_method
-from ..regions import smallest_region
+from ..modeling.errors import ExplainerError
+from ..modeling.perturbation import blend, rank_each, top_mask
+from ..modeling.references import reference_image
 from .models import LEARNED, Model
 from .uploads import Picture
 

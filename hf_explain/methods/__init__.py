@@ -1,7 +1,8 @@
-"""Training-free methods, one calling form: `(classifier, pixel_values, targets=None, **options) -> (B, H, W)`.
+"""training-free methods, `METHODS`: (classifier, pixel_values, targets=None, **options) -> (B, H, W).
 
-Float32, higher = more important. Adding one is one line in `METHODS`. Where a method is not defined for a classifier
-it raises an `ExplainerError` that says so.
+Float32, higher = more important. It imports `modeling` only, and a file holds one method or one family of them; where a
+method is not defined for a classifier it raises an `ExplainerError` that says so. Start with gradients.py and
+calling.py; adding a method is one line in `METHODS` below.
 """
 
 from collections.abc import Callable

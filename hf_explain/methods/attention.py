@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from ..modeling.classifier import Classifier
+from ..modeling.errors import ExplainerError
 from ..modeling.feature_maps import FeatureMap
-from ..modeling.perturbation import ExplainerError
 from .batching import batches
 
 FUSE = ("mean", "max", "min")
@@ -62,7 +62,7 @@ def attention_rollout(
 
     The same for every class: it knows the picture, not the logit.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> attention_rollout(random_classifier(), torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 32, 32])
 
@@ -97,7 +97,7 @@ def transformer_attribution(
 
     The rule of their second paper, which needs no relevance propagation through the other layers.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> transformer_attribution(random_classifier(), torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 32, 32])
     """
@@ -137,7 +137,7 @@ def find_tokens(classifier, pixel_values: torch.Tensor, method: str) -> FeatureM
     if not isinstance(classifier, Classifier):
         raise ExplainerError(
             f"{method} reads the attention of one classifier, which {type(classifier).__name__} is not; explain its "
-            "layers with attribute_at(...) of hf_explain.inner_methods."
+            "layers with attribute_at(...) of hf_explain.methods.inner."
         )
     last = classifier.probe(tuple(pixel_values.shape[-2:]))[-1]
     if last.layout != "tokens":

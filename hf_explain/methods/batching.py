@@ -8,7 +8,7 @@ import torch
 from transformers.utils import logging
 
 from ..modeling.classifier import Classifier
-from ..modeling.perturbation import ExplainerError
+from ..modeling.errors import ExplainerError
 from ..modeling.targets import read_targets
 
 SLOW = 20  # forwards of a batch from which on a bar is shown
@@ -22,7 +22,7 @@ def slowly(items: Sequence, what: str):
 def batches(classifier: Classifier, pixel_values, targets, batch_size: int) -> list[tuple]:
     """(pictures, classes) of at most `batch_size` on the classifier's device, the prediction where none is given.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> [len(x) for x, t in batches(random_classifier(), torch.rand(5, 3, 32, 32), None, batch_size=2)]
     [2, 2, 1]
     """

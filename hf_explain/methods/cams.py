@@ -11,11 +11,12 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from ..layers import Layer, LayerClassifier, find_layers
 from ..modeling.classifier import Classifier
-from ..modeling.perturbation import ExplainerError, reference_image
+from ..modeling.errors import ExplainerError
+from ..modeling.references import reference_image
 from .batching import batches, slowly
 from .gradients import pixel_gradient
+from .layers import Layer, LayerClassifier, find_layers
 
 # ---- weights: (rest of the classifier, its maps (B, C, h, w), targets) -> (B, h, w) ----
 
@@ -48,7 +49,7 @@ def cell_by_cell(rest, maps: torch.Tensor, targets: torch.Tensor) -> torch.Tenso
 def grad_cam(classifier: Classifier, pixel_values, targets=None, *, batch_size: int = 32) -> torch.Tensor:
     """Grad-CAM (arXiv 1610.02391) of the last map, enlarged to the picture.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> grad_cam(random_classifier(), torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 32, 32])
     """
@@ -58,7 +59,7 @@ def grad_cam(classifier: Classifier, pixel_values, targets=None, *, batch_size: 
 def grad_cam_plus_plus(classifier: Classifier, pixel_values, targets=None, *, batch_size: int = 32) -> torch.Tensor:
     """Grad-CAM++ (arXiv 1710.11063) of the last map, enlarged to the picture.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> grad_cam_plus_plus(random_classifier(), torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 32, 32])
     """
@@ -68,7 +69,7 @@ def grad_cam_plus_plus(classifier: Classifier, pixel_values, targets=None, *, ba
 def layer_cam(classifier: Classifier, pixel_values, targets=None, *, batch_size: int = 32) -> torch.Tensor:
     """Layer-CAM (TIP 2021) of the last map, enlarged to the picture.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> layer_cam(random_classifier(), torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 32, 32])
     """
@@ -89,7 +90,7 @@ def score_cam(classifier: Classifier, pixel_values, targets=None, *, batch_size:
 
     A forward per channel. Channels that are the same everywhere show nothing and weigh nothing.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> score_cam(random_classifier(), torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 32, 32])
     """
@@ -123,7 +124,7 @@ def last_layer(classifier, pixel_values: torch.Tensor) -> Layer:
     if not isinstance(classifier, Classifier):
         raise ExplainerError(
             f"{type(classifier).__name__} has no last layer of its own; explain its layers with attribute_at(...) of "
-            "hf_explain.inner_methods."
+            "hf_explain.methods.inner."
         )
     height, width = pixel_values.shape[-2:]
     layer = find_layers(classifier, (height, width))["final"]

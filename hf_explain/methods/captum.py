@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from ..modeling.perturbation import ExplainerError
+from ..modeling.errors import ExplainerError
 
 
 def find_captum(name: str):

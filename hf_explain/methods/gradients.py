@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 from ..modeling.classifier import Classifier
-from ..modeling.perturbation import ExplainerError
+from ..modeling.errors import ExplainerError
 from ..modeling.targets import read_targets
 
 
 def pixel_gradient(classifier: Classifier, pixel_values: torch.Tensor, targets=None) -> torch.Tensor:
     """d logit_target / d pixel_values, (B, 3, H, W); no gradient of a weight is computed or kept.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> pixel_gradient(random_classifier(), torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 3, 32, 32])
     """
@@ -34,7 +34,7 @@ def pixel_gradient(classifier: Classifier, pixel_values: torch.Tensor, targets=N
 def gradient(classifier: Classifier, pixel_values: torch.Tensor, targets=None) -> torch.Tensor:
     """Largest absolute gradient over the channels (Simonyan et al., arXiv 1312.6034).
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> gradient(random_classifier(), torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 32, 32])
     """
@@ -44,7 +44,7 @@ def gradient(classifier: Classifier, pixel_values: torch.Tensor, targets=None) -
 def input_x_gradient(classifier: Classifier, pixel_values: torch.Tensor, targets=None) -> torch.Tensor:
     """Pixel times gradient, summed over the channels: the linear part of each pixel's effect on the logit.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> input_x_gradient(random_classifier(), torch.rand(2, 3, 32, 32), targets=3).shape
     torch.Size([2, 32, 32])
     """

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from ..modeling.classifier import Classifier
-from ..modeling.perturbation import ExplainerError
+from ..modeling.errors import ExplainerError
 from .batching import batches
 from .cams import grad_cam
 from .gradients import pixel_gradient
@@ -62,7 +62,7 @@ def guided_gradient(classifier: Classifier, pixel_values: torch.Tensor, targets:
 def guided_backprop(classifier: Classifier, pixel_values, targets=None, *, batch_size: int = 32) -> torch.Tensor:
     """Gradient through ReLUs that let only positive gradients back; absolute, the largest over the channels.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> guided_backprop(random_classifier("resnet"), torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 32, 32])
     """
@@ -73,7 +73,7 @@ def guided_backprop(classifier: Classifier, pixel_values, targets=None, *, batch
 def guided_grad_cam(classifier: Classifier, pixel_values, targets=None, *, batch_size: int = 32) -> torch.Tensor:
     """Grad-CAM (arXiv 1610.02391) times the guided gradient.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> guided_grad_cam(random_classifier("resnet"), torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 32, 32])
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..modeling.classifier import Classifier
-from ..modeling.perturbation import reference_image
+from ..modeling.references import reference_image
 from ..modeling.targets import read_targets
 from .captum import find_captum
 
@@ -21,7 +21,7 @@ def integrated_gradients(
 ) -> torch.Tensor:
     """Gradient along the straight line from the reference to the picture, times the way, summed over the channels.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> integrated_gradients(random_classifier(), torch.rand(2, 3, 32, 32), steps=4).shape
     torch.Size([2, 32, 32])
 

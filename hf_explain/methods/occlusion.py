@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from ..modeling.classifier import Classifier
-from ..modeling.perturbation import ExplainerError, reference_image
+from ..modeling.errors import ExplainerError
+from ..modeling.references import reference_image
 from ..modeling.targets import read_targets
 from .batching import slowly
 from .captum import find_captum
@@ -24,7 +25,7 @@ def occlusion(
 ) -> torch.Tensor:
     """How far the class's probability falls when a square is covered, averaged over the squares that cover a pixel.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> occlusion(random_classifier(), torch.rand(2, 3, 32, 32), window=16, stride=8).shape
     torch.Size([2, 32, 32])
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ..modeling.classifier import Classifier
-from ..modeling.perturbation import ExplainerError
+from ..modeling.errors import ExplainerError
 from .batching import batches, slowly
 
 
@@ -16,7 +16,7 @@ def rise(
 ) -> torch.Tensor:  # fmt: skip
     """What masks do not show is 0, the mean color of most processors.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> rise(random_classifier(), torch.rand(2, 3, 32, 32), masks=8).shape
     torch.Size([2, 32, 32])
 

@@ -11,8 +11,9 @@ import torch
 from transformers.utils import logging
 
 from ..modeling.classifier import Classifier
-from ..modeling.perturbation import ExplainerError, PixelSpace
-from ..scoring import of_target
+from ..modeling.errors import ExplainerError
+from ..modeling.pixel_space import PixelSpace
+from ..modeling.targets import of_target
 from .batching import batches
 from .soft_backward import Rules, SoftBackward
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..modeling.classifier import Classifier
-from ..modeling.perturbation import ExplainerError
+from ..modeling.errors import ExplainerError
 from .batching import batches, slowly
 from .gradients import pixel_gradient
 
@@ -18,7 +18,7 @@ def smoothgrad(
 
     captum's draws its noise from the global generator, so that a picture's map would depend on what ran before.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> smoothgrad(random_classifier(), torch.rand(2, 3, 32, 32), samples=4).shape
     torch.Size([2, 32, 32])
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ..modeling.perturbation import ExplainerError
+from ..modeling.errors import ExplainerError
 from .soft_rules import RULES, UNCOVERED
 
 NORMS, GATES = ("reference", "adjoint"), ("gradient", "constant")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..modeling.perturbation import ExplainerError
+from ..modeling.errors import ExplainerError
 
 
 def straight(value: torch.Tensor, path: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..modeling.perturbation import ExplainerError, PixelSpace
+from ..modeling.errors import ExplainerError
+from ..modeling.pixel_space import PixelSpace
 
 
 def read_regions(regions, pixel_values: torch.Tensor, space: PixelSpace | None) -> torch.Tensor:

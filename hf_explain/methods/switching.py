@@ -13,7 +13,8 @@ import torch
 from transformers.utils import logging
 
 from ..modeling.classifier import Classifier
-from ..modeling.perturbation import ExplainerError, reference_image
+from ..modeling.errors import ExplainerError
+from ..modeling.references import reference_image
 from .batching import batches
 from .captum import find_captum
 from .superpixels import read_regions
@@ -26,7 +27,7 @@ def feature_ablation(
 ) -> torch.Tensor:  # fmt: skip
     """How far the class's probability falls when a region is removed.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> feature_ablation(random_classifier(), torch.rand(2, 3, 32, 32), regions=4).shape
     torch.Size([2, 32, 32])
 
@@ -51,7 +52,7 @@ def lime(
 ) -> torch.Tensor:  # fmt: skip
     """LIME (arXiv 1602.04938): a ridge regression of the class's probability on which regions are there.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> lime(random_classifier(), torch.rand(2, 3, 32, 32), regions=2, samples=8).shape
     torch.Size([2, 32, 32])
 
@@ -72,7 +73,7 @@ def kernel_shap(
 ) -> torch.Tensor:  # fmt: skip
     """KernelSHAP (arXiv 1705.07874): Shapley values of the regions, by a weighed regression on random coalitions.
 
-    >>> from hf_explain.small_classifiers import random_classifier
+    >>> from hf_explain.data.small_classifiers import random_classifier
     >>> kernel_shap(random_classifier(), torch.rand(2, 3, 32, 32), regions=2, samples=8).shape
     torch.Size([2, 32, 32])
 

@@ -10,11 +10,11 @@ from huggingface_hub import is_offline_mode
 from transformers import ViTImageProcessorPil
 
 import hf_explain
+from hf_explain.data.scenes import draw_scene
+from hf_explain.data.small_classifiers import build_classifier
 from hf_explain.faithfulness import measure
-from hf_explain.plots import draw_curves
-from hf_explain.scenes import draw_scene
-from hf_explain.show import enlarge, on_picture
-from hf_explain.small_classifiers import build_classifier
+from hf_explain.reports.curves import draw_curves
+from hf_explain.reports.sheet import enlarge, on_picture
 
 TINY = "tiny, untrained (needs no network)"
 CLASSIFIERS = ["google/vit-base-patch16-224", "facebook/deit-tiny-patch16-224", "microsoft/resnet-18", TINY]

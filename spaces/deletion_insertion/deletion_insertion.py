@@ -9,8 +9,8 @@ import torch
 
 from hf_explain import ExplainerError
 from hf_explain.faithfulness import measure, read_protocol
+from hf_explain.faithfulness.protocols import CHANGEABLE
 from hf_explain.modeling.classifier import as_classifier
-from hf_explain.protocols import CHANGEABLE
 
 _DESCRIPTION = """\
 Deletion removes the pixels of a picture from the most to the least important one, as an attribution map ranks them, and

@@ -10,11 +10,12 @@ from huggingface_hub import is_offline_mode
 from transformers import ViTImageProcessorPil
 
 import hf_explain
-from hf_explain.grids import Grids, explain_grids
-from hf_explain.localization import average_precision, cell_masks, enlarge, localization_score, pointing_game
-from hf_explain.scenes import draw_scene
-from hf_explain.show import on_picture
-from hf_explain.small_classifiers import build_classifier
+from hf_explain.data.scenes import draw_scene
+from hf_explain.data.small_classifiers import build_classifier
+from hf_explain.localization import average_precision, localization_score, pointing_game
+from hf_explain.localization.grid_scores import cell_masks, enlarge
+from hf_explain.localization.grids import Grids, explain_grids
+from hf_explain.reports.sheet import on_picture
 
 TINY = "tiny, untrained (needs no network)"
 CLASSIFIERS = ["microsoft/resnet-18", "facebook/convnext-tiny-224", "google/vit-base-patch16-224", TINY]

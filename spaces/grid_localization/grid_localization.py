@@ -8,8 +8,9 @@ import evaluate
 import torch
 
 from hf_explain import ExplainerError
-from hf_explain.intervals import interval
-from hf_explain.localization import average_precision, cell_masks, localization_score, pointing_game
+from hf_explain.faithfulness.intervals import interval
+from hf_explain.localization import average_precision, localization_score, pointing_game
+from hf_explain.localization.grid_scores import cell_masks
 
 _DESCRIPTION = """\
 Pictures of different classes are put together to grids of n x n, and a map is made of the class of one cell. The

@@ -1,0 +1,154 @@
+"""What the card of a published explainer says beyond its first one: how it was trained, licenses, papers, pictures."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard
+from transformers.utils.hub import cached_file
+
+from ..evaluating.card import with_section, write_card
+from ..modeling.frozen_models import REPO_ID, is_local
+from ..modeling.model_card import card_to_push, model_card
+from ..reports.account import spelled
+from ..training.checkpoints import checkpoints
+
+# The systems' papers, by the explainer's model type; NOTICE has all authors.
+PAPERS = {
+    "hf_explainer_ranking": (
+        "David Schinagl, Christian Fruhwirth-Reisinger, Alexander Prutsch, Samuel Schulter, Horst Possegger. "
+        "Learn to Rank: Visual Attribution by Learning Importance Ranking. 2026",
+        "2604.05819",
+    ),
+    "hf_explainer_ltx": (
+        "Oren Barkan, Yuval Asher, Amit Eshel, Yehonatan Elisha, Noam Koenigstein. "
+        "Learning to Explain: A Model-Agnostic Framework for Explaining Black Box Models. ICDM 2023",
+        "2310.16584",
+    ),
+    "hf_explainer_diffmask": (
+        "Angelos Nalmpantis, Apostolos Panagiotopoulos, John Gkountouras, Konstantinos Papakostas, Wilker Aziz. "
+        "Vision DiffMask: Faithful Interpretation of Vision Transformers with Differentiable Patch Masking. "
+        "CVPR Workshops 2023",
+        "2304.06391",
+    ),
+}
+
+
+def write_published_card(
+    goal: Path,
+    explainer,
+    repo_id: str,
+    source: Path,
+    results: dict | None,
+    license: str | None,
+    trained_on: str | None,
+    pictures: dict[str, str],
+    untrained: str | None,
+    ask_hub: bool = True,
+) -> None:
+    """README.md in `goal`: the card the author has, or a first one, with our sections written anew.
+
+    Args:
+        source: the explainer's own folder, with its card and the checkpoints of its training, if they are there.
+        results: of `hf-explain evaluate`.
+        license, trained_on: of the head, and the pictures it saw, as the author states them.
+        pictures: file in `goal` -> what it shows.
+        untrained: why an explainer is published that has not been trained.
+        ask_hub: for the repository's card and the classifier's license; else as if there were none, and from the cache.
+    """
+    card = own_card(explainer, repo_id, source, (goal / "classifier").is_dir(), ask_hub)
+    data: Any = card.data
+    data.model_name = data.model_name or repo_id.rpartition("/")[2]
+    data.license = license or data.license
+    if trained_on and REPO_ID.fullmatch(trained_on) and not is_local(trained_on) and "/" in trained_on:
+        data.datasets = [trained_on]
+    sections = [training(explainer, source, trained_on, untrained), show(pictures)]
+    for section in filter(None, [*sections, licenses(explainer, data.license, ask_hub), paper(explainer)]):
+        card.text = with_section(card.text, section)
+    card.save(goal / "README.md")
+    if results is not None:
+        write_card(goal, results, explainer)
+
+
+def own_card(explainer, repo_id: str, source: Path, included: bool, ask_hub: bool) -> ModelCard:
+    """The one beside the explainer, else the repository's, else a first one."""
+    first = ModelCard(model_card(explainer, repo_id, included))
+    if not (source / "README.md").exists():
+        if not ask_hub:
+            return first
+        try:
+            return card_to_push(explainer, repo_id, included, (), None, None)
+        except OSError:  # there is no such repository yet
+            return first
+    card = ModelCard.load(source / "README.md")
+    for quoted in ('"{}"', "# {}\n"):  # it may call the explainer by the name of its folder
+        card.text = card.text.replace(quoted.format(source.name), quoted.format(repo_id))
+    for key in ("base_model", "base_model_relation"):
+        setattr(card.data, key, first.data.get(key))
+    explains = next(line for line in first.text.splitlines() if line.startswith("- explains: "))
+    card.text = re.sub("^- explains: .*$", lambda _: explains, card.text, flags=re.M)
+    return card
+
+
+def training(explainer, source: Path, trained_on: str | None, untrained: str | None) -> str:
+    """From the newest checkpoint of `hf-explain train`, where there is one."""
+    steps = explainer.config.trained_steps
+    lines = [f"optimizer steps: {steps:,}" if steps else f"**none: its maps mean nothing.** {untrained}"]
+    lines += [f"pictures: {trained_on}, as its author states"] if trained_on else []
+    found = checkpoints(str(source))
+    if found:
+        state = json.loads((Path(found[-1]) / "training_state.json").read_text())
+        if state.get("best_score") is not None:
+            score = f"held-out score {state['best_score']:.4f} at step {state['best_step']}"
+            how = spelled(state["judged_by"])
+            lines.append(f"{score} ({how}); the head was chosen by it, so it is a little too good")
+        hidden = ("classifier", "backbone")  # their fingerprints are in config.json
+        lines += [f"{key}: {spelled(value)}" for key, value in state["settings"].items() if key not in hidden]
+        lines.append(f"versions: {spelled(state['versions'])}")
+    elif steps:
+        lines.append("the settings were not kept beside the explainer")
+    return "## Training\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
+
+
+UNKNOWN = "The license of the classifier is not known."
+
+
+def licenses(explainer, license: str | None, ask_hub: bool) -> str:
+    """Of the head, as its author states it, and of the classifier, as its repository does."""
+    config = explainer.config
+    name = config.classifier_name_or_path
+    stated = classifier_license(name, config.classifier_revision, ask_hub)
+    theirs = f"The classifier, `{name}`, comes under `{stated}`, says its repository." if stated else UNKNOWN
+    ours = f"The explainer comes under `{license}`." if license else "The author of the explainer states no license."
+    return f"## License\n\n{ours} {theirs} A repository that carries its classifier carries that license too.\n"
+
+
+def classifier_license(name: str | None, revision: str | None, ask_hub: bool) -> str | None:
+    """None if it is not stated, or cannot be asked for."""
+    if not name or is_local(name):
+        return None
+    try:
+        quiet = {"_raise_exceptions_for_missing_entries": False, "local_files_only": not ask_hub}
+        path = cached_file(name, "README.md", revision=revision, **quiet)
+    except OSError:  # no network, or no permission
+        return None
+    found: Any = ModelCard.load(path, ignore_metadata_errors=True).data.get("license") if path else None
+    return None if found is None else spelled(found)
+
+
+def paper(explainer) -> str | None:
+    if explainer.config.model_type not in PAPERS:
+        return None
+    text, number = PAPERS[explainer.config.model_type]
+    return (
+        f"## Papers to cite\n\n- {text}. [arXiv:{number}](https://arxiv.org/abs/{number}). This explainer was made by "
+        "hf-explain, an independent implementation.\n"
+    )
+
+
+def show(pictures: dict[str, str]) -> str | None:
+    shown = "\n\n".join(f"![{text}]({name})\n\n*{text}*" for name, text in pictures.items())
+    return f"## Pictures\n\n{shown}\n" if shown else None

@@ -1,0 +1,214 @@
+"""The settings of a training run; `hf-explain train` has a flag for each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from ..modeling.errors import ExplainerError
+from ..modeling.references import read_reference
+from .objectives import LTX_OBJECTIVES, OBJECTIVES, DiffMaskObjective, Objective, RankingObjective, find_objective
+from .objectives.ltx import find_ltx
+
+OF_METHOD = {
+    "ranking": ("operator", "grids", "coarse", "budgets", "sampled", "references", "tau", "noise"),
+    "ltx": ("mask_weight", "counterfactual"),
+    "diffmask": ("divergence",),
+}
+SETTINGS = tuple(name for names in OF_METHOD.values() for name in names)
+OVERRIDES = OF_METHOD["ranking"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a head is trained. The weights depend on nothing else, apart from the pictures and the head they begin with.
+
+    >>> TrainingConfig(max_steps=500, references=("black", "blur")).learning_rate
+    0.001
+
+    Args:
+        seed: of the order of the pictures and of all random numbers of the objective.
+        max_steps: optimizer steps.
+        per_device_train_batch_size: pictures per forward; halved by itself when memory runs out.
+        gradient_accumulation_steps: of these batches per optimizer step; the global batch is the product of both and
+            the number of processes.
+        learning_rate: its peak, after the warmup; from there a half cosine to 0.
+        weight_decay: of AdamW.
+        warmup_ratio: share of the steps in which the learning rate rises.
+        max_grad_norm: gradients are clipped to this norm.
+        mixed_precision: "no" or "bf16"; for the classifier only, the head stays in float32.
+        gradient_checkpointing: of the classifier: less memory, about a third more time.
+        torch_compile: compiles the classifier.
+        torch_compile_backend: of torch.compile.
+        objective: preset of the objective: default, aha-release (of ranking) or ltx-release (of ltx); what follows
+            changes single values of it, operator to noise those of ranking.
+        operator: sinkhorn, topk or coarse_to_fine.
+        grids: fewest and most cells per side; the second may be "pixels".
+        coarse: share of the run with these grids, all of it if they are given; the rest of it ranks single pixels.
+        budgets: points of the curves.
+        sampled: budgets each picture draws for itself instead, 0 for none.
+        references: what removed pixels become; one is drawn per step.
+        tau: first and last temperature.
+        noise: scale of the Gumbel noise.
+        mask_weight: of ltx, what the mean of the mask costs beside the cross-entropy.
+        counterfactual: of ltx, weight of what the mask hides no longer being classified so.
+        divergence: of diffmask, how far the classifier's output may move on average.
+        eval_steps: held-out deletion and insertion are measured every so many steps, and after the last one.
+        eval_references: under each of these.
+        eval_budgets: points of these curves.
+        per_device_eval_batch_size: pictures per forward in evaluation.
+        logging_steps: a line of training_log.jsonl, and of the trackers, every so many steps.
+        report_to: none, all that are installed, or names of trackers, such as tensorboard, trackio or wandb.
+        save_steps: a checkpoint every so many steps; the last step and an interruption write one too.
+        save_total_limit: how many checkpoints are kept.
+        resume_from_checkpoint: folder of a checkpoint, or "last": the newest of the output folder if there is one.
+        num_workers: processes that read pictures; streams are read in the main one.
+        include_classifier: saves the classifier too, not only its name.
+        push_to_hub: pushes the best explainer at the end.
+        hub_model_id: where to; default the name of the output folder.
+        hub_private: makes a new repository a private one.
+    """
+
+    # the run
+    seed: int = 0
+    max_steps: int = 1000
+    per_device_train_batch_size: int = 16
+    gradient_accumulation_steps: int = 1
+    # the optimizer
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    warmup_ratio: float = 0.06
+    max_grad_norm: float = 1.0
+    # speed and memory
+    mixed_precision: str = "no"
+    gradient_checkpointing: bool = False
+    torch_compile: bool = False
+    torch_compile_backend: str = "inductor"
+    # the objective
+    objective: str = "default"
+    operator: str | None = None
+    grids: tuple[int | str, ...] | None = None
+    coarse: float | None = None
+    budgets: int | None = None
+    sampled: int | None = None
+    references: tuple[str, ...] | None = None
+    tau: tuple[float, ...] | None = None
+    noise: float | None = None
+    mask_weight: float | None = None
+    counterfactual: float | None = None
+    divergence: float | None = None
+    # evaluation and logging
+    eval_steps: int = 100
+    eval_references: tuple[str, ...] = ("mean", "blur")
+    eval_budgets: int = 11
+    per_device_eval_batch_size: int = 32
+    logging_steps: int = 10
+    report_to: tuple[str, ...] = ("none",)
+    # checkpoints
+    save_steps: int = 200
+    save_total_limit: int = 2
+    resume_from_checkpoint: str | None = None
+    # pictures
+    num_workers: int = 2
+    # the Hub
+    include_classifier: bool = False
+    push_to_hub: bool = False
+    hub_model_id: str | None = None
+    hub_private: bool = False
+
+    def __post_init__(self):
+        for name in ("report_to", "references", "eval_references"):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, (getattr(self, name),))
+        if self.mixed_precision == "fp16":
+            raise ExplainerError(
+                "mixed_precision='fp16' is not offered: probabilities near 0 lose their gradients in float16; take "
+                "'bf16', which has the range of float32."
+            )
+        if self.mixed_precision not in ("no", "bf16"):
+            raise ExplainerError(f"unknown mixed_precision {self.mixed_precision!r}; choose no or bf16.")
+        least = dict.fromkeys(("max_steps", "seed", "num_workers"), 0) | dict.fromkeys(AT_LEAST_ONE, 1)
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ExplainerError(f"{name}={getattr(self, name)}; give {low} or more.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ExplainerError(f"weight_decay={self.weight_decay}; give 0 or more.")
+        for name in ("learning_rate", "max_grad_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ExplainerError(f"{name}={getattr(self, name)}; give a positive number.")
+        if not 0 <= self.warmup_ratio <= 1:
+            raise ExplainerError(f"warmup_ratio={self.warmup_ratio}; give a share of the steps, from 0 to 1.")
+        if self.eval_budgets < 3:
+            raise ExplainerError(f"eval_budgets={self.eval_budgets}; a curve needs at least 3 points.")
+        if not self.eval_references:
+            raise ExplainerError("eval_references is empty; name at least one, such as mean.")
+        for name in ("references", "eval_references"):
+            for one in getattr(self, name) or ():
+                read_reference(one)
+        if self.objective not in (*OBJECTIVES, *LTX_OBJECTIVES):
+            known = ", ".join(dict.fromkeys([*OBJECTIVES, *LTX_OBJECTIVES]))
+            raise ExplainerError(f"unknown objective {self.objective!r}; choose from {known}.")
+        if self.objective in OBJECTIVES:
+            self.ranking_objective()
+
+    def objective_for(self, explainer) -> Objective:
+        """What this kind of explainer is trained for, with the single values changed."""
+        kind = explainer.config.model_type.removeprefix("hf_explainer_")
+        wrong = [name for name in SETTINGS if getattr(self, name) is not None and name not in OF_METHOD[kind]]
+        if wrong:
+            raise ExplainerError(f"{wrong[0]}={getattr(self, wrong[0])} is no setting of {kind}; leave it out.")
+        given = {name: getattr(self, name) for name in OF_METHOD[kind] if getattr(self, name) is not None}
+        if kind == "ranking":
+            return self.ranking_objective()
+        if kind == "ltx":
+            return find_ltx(self.objective, **given)
+        if self.objective != "default":
+            raise ExplainerError(f"{kind} has no objective {self.objective!r}; leave it out.")
+        return DiffMaskObjective(**given)
+
+    def ranking_objective(self) -> RankingObjective:
+        """The preset with the single values changed."""
+        changes = {name: getattr(self, name) for name in OVERRIDES if getattr(self, name) is not None}
+        if "budgets" in changes and changes.setdefault("sampled", 0):
+            raise ExplainerError(
+                f"budgets={self.budgets} with sampled={self.sampled}; give even budgets or sampled ones, not both."
+            )
+        for name in ("grids", "tau"):
+            if name in changes and len(changes[name]) != 2:
+                raise ExplainerError(f"{name}={changes[name]}; give two values, the first and the last.")
+        if "grids" in changes:
+            low, high = changes["grids"]
+            last = None if high in ("pixels", None) else as_integer(high)
+            changes["grids"] = (as_integer(low), last)
+            if changes["grids"][0] < 2 or (last is not None and last < changes["grids"][0]):
+                raise ExplainerError(
+                    f"grids={self.grids}; give two counts of cells in rising order, from 2 on, or 'pixels' as the last."
+                )
+        if "references" in changes:
+            changes["references"] = tuple(read_reference(one) for one in changes["references"])
+        return find_objective(self.objective, **changes)
+
+    def learning_rate_at(self, step: int) -> float:
+        """Linear warmup, then half a cosine, as a function of the step alone."""
+        warmup = round(self.warmup_ratio * self.max_steps)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.max_steps - warmup)))
+
+
+AT_LEAST_ONE = (
+    "per_device_train_batch_size", "gradient_accumulation_steps", "eval_steps", "per_device_eval_batch_size",
+    "logging_steps", "save_steps", "save_total_limit",
+)  # fmt: skip
+# What decides about the weights: a run that is resumed must have the same. The batch sizes do so as their product.
+DECISIVE = (
+    "seed", "max_steps", "learning_rate", "weight_decay", "warmup_ratio", "max_grad_norm", "mixed_precision",
+)  # fmt: skip
+assert set(DECISIVE + AT_LEAST_ONE) <= {field.name for field in fields(TrainingConfig)}
+
+
+def as_integer(value) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise ExplainerError(f"grids holds {value!r}; give counts of cells, or 'pixels' as the last.") from None

@@ -1,0 +1,73 @@
+"""One call of any Hugging Face vision model, with pictures of any size it allows; it leaves no trace on the model."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from .errors import ExplainerError
+
+# Families whose position embedding is fixed unless this flag is passed (the others resize it by themselves or cannot).
+INTERPOLATING = {"vit", "deit", "vit_msn", "ijepa", "clip", "clip_vision_model", "siglip", "siglip_vision_model"}
+INTERPOLATING |= {"metaclip_2", "metaclip_2_vision_model"}
+ONE_AT_A_TIME = threading.RLock()  # threads that call a model which a call alters
+
+
+# ---- calling the model ----
+
+
+def configured_size(config) -> tuple[int, int] | None:
+    size = getattr(getattr(config, "vision_config", config), "image_size", None)
+    if isinstance(size, int):
+        return size, size
+    return tuple(size) if isinstance(size, (list, tuple)) and len(size) == 2 else None
+
+
+@contextmanager
+def unchanged(model: nn.Module):
+    """`model` in eval mode inside, exactly as it was after; one thread at a time where that takes changing it.
+
+    Swin shrinks `window_size` and `shift_size` of a layer, for good, when a picture is smaller than its window: a call
+    with one picture size would change the logits of every later call with another.
+    """
+    windowed = [m for m in model.modules() if hasattr(m, "set_shift_and_window_size")]
+    alters = windowed or any(m.training for m in model.modules())
+    with ONE_AT_A_TIME if alters and not torch.compiler.is_compiling() else nullcontext():
+        # A checkpointed layer recomputes only while its own flag says training; its children decide about dropout.
+        training = [m for m in model.modules() if m.training and not getattr(m, "gradient_checkpointing", False)]
+        windows = [(m, m.window_size, m.shift_size) for m in windowed]
+        for module in training:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
+            for module, window_size, shift_size in windows:
+                module.window_size, module.shift_size = window_size, shift_size
+
+
+def call(model: PreTrainedModel, pixel_values: torch.Tensor, **kwargs):
+    """The model's output for pictures of any size it allows, leaving no trace on it."""
+    config = model.config
+    size = tuple(pixel_values.shape[-2:])
+    if config.model_type in INTERPOLATING and configured_size(config) != size:
+        kwargs["interpolate_pos_encoding"] = True
+    with unchanged(model):
+        try:
+            return model(pixel_values=pixel_values, return_dict=True, **kwargs)
+        except torch.OutOfMemoryError:
+            raise
+        except (ValueError, RuntimeError, AssertionError) as error:
+            fixed = configured_size(config)
+            if fixed == size or (fixed is None and not isinstance(error, AssertionError)):  # timm asserts its size
+                raise
+            made_for = f"{fixed[0]} x {fixed[1]}" if fixed else "another size"
+            raise ExplainerError(
+                f"{type(model).__name__} refused pictures of {size[0]} x {size[1]}, it is configured for {made_for}; "
+                f"resize the pictures to that ({(str(error).strip() or type(error).__name__).splitlines()[0]})."
+            ) from error
