@@ -23,6 +23,7 @@ def whole_number(name: str, value, least: int) -> int:
 class ExplainerError(Exception):
     """What came, what was expected, what to do. Not a ValueError: transformers swallows those while loading.
 
+    >>> from hf_explain.modeling.references import read_reference
     >>> read_reference("grey")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...

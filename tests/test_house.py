@@ -58,7 +58,7 @@ def test_nothing_imports_what_is_outside():
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            assert not {name.split(".")[0] for name in names} & {"scripts", "tests", "spaces", "modeling"}, path
+            assert not {name.split(".")[0] for name in names} & {"scripts", "tests", "modeling"}, path
 
 
 def test_tensor_files_know_no_transformers():

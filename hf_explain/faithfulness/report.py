@@ -52,7 +52,9 @@ class Report:
 def better_by(ours: Report, theirs: Report, seed: int = 0) -> dict[str, dict[str, float]]:
     """name -> mean difference ours - theirs, picture by picture, with its 95 % interval.
 
+    >>> import torch
     >>> from hf_explain.data.small_classifiers import random_classifier
+    >>> from hf_explain.faithfulness import measure
     >>> classifier, pictures, maps = random_classifier(), torch.rand(2, 3, 32, 32), torch.rand(2, 32, 32)
     >>> ours, theirs = (measure(classifier, pictures, one, budgets=5) for one in (maps, -maps))
     >>> better_by(ours, theirs)["deletion"].keys()

@@ -30,6 +30,8 @@ def aggatt_sheet(
 ) -> PIL.Image.Image:
     """Per method a line of mean maps, best bin first, over a line with the map in the middle of each bin.
 
+    >>> import torch
+    >>> from hf_explain.localization.aggregation import aggregate
     >>> found = aggregate(torch.rand(30, 8, 8), cell=0)
     >>> aggatt_sheet([("random", found)], title="30 maps").mode
     'RGB'
