@@ -19,9 +19,9 @@ from functools import partial
 
 import torch
 import transformers
-from measuring import alternate, milliseconds
-from metrics_cost import metrics
-from training_cost import TINY, training
+from costs.measuring import alternate, milliseconds
+from costs.metrics import metrics
+from costs.training import TINY, training
 from transformers import (
     ConvNextConfig,
     ConvNextForImageClassification,
@@ -30,7 +30,7 @@ from transformers import (
     ViTConfig,
     ViTForImageClassification,
 )
-from zoo_cost import ZOO, zoo
+from costs.zoo import ZOO, zoo
 
 from hf_explain import RankingExplainerForImageClassification
 
@@ -69,7 +69,7 @@ def inference(arguments):
 
 
 def app(arguments):
-    from app_load import app as load  # needs the extra "space", which the others do without
+    from costs.app_load import app as load  # needs the extra "space", which the others do without
 
     return load(arguments)
 

@@ -11,7 +11,7 @@ import torch
 from transformers import ViTConfig
 
 SCRIPTS = str(pathlib.Path(__file__).parents[1] / "scripts")
-NAMES = ("benchmark", "training_cost", "zoo_cost", "measuring")
+NAMES = ("benchmark", "costs.training", "costs.zoo", "costs.measuring")
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def rows_of(capsys):
 def test_only_the_app_needs_its_extra(monkeypatch, benchmark):
     monkeypatch.setitem(sys.modules, "gradio_client", None)  # as if it were not installed
     monkeypatch.setitem(sys.modules, "httpx", None)
-    for name in ("benchmark", "app_load"):
+    for name in ("benchmark", "costs.app_load"):
         sys.modules.pop(name, None)
     script = importlib.import_module("benchmark")
     with pytest.raises(ModuleNotFoundError):
@@ -63,7 +63,7 @@ def test_training(benchmark, capsys):
 
 def test_zoo(benchmark, capsys, monkeypatch):
     """On a tiny classifier; a step reads a picture, three for the slopes, and two of each curve."""
-    zoo = sys.modules["zoo_cost"].ZOO
+    zoo = sys.modules["costs.zoo"].ZOO
     small = {"image_size": 32, "patch_size": 8, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     monkeypatch.setitem(zoo, "microsoft/resnet-50", partial(ViTConfig, intermediate_size=32, **small))
     sizes = "--size 32 --preset tiny --runs 1 --threads 1 --checkpoints microsoft/resnet-50"
@@ -76,7 +76,7 @@ def test_zoo(benchmark, capsys, monkeypatch):
 
 def test_operations_are_those_of_the_products(benchmark):
     a, b = torch.zeros(3, 4, requires_grad=True), torch.zeros(4, 5)
-    with sys.modules["measuring"].Operations() as operations:
+    with sys.modules["costs.measuring"].Operations() as operations:
         torch.autograd.grad((a @ b).sum(), a)
     assert operations.count == 2 * (2 * 3 * 4 * 5)  # forward, and backward to a
 
@@ -90,7 +90,7 @@ def test_peak_bytes_counts_what_is_alive_at_once(benchmark):
         c = torch.zeros(500)
         return b, c
 
-    assert sys.modules["measuring"].peak_bytes(call, torch.device("cpu")) == 8000
+    assert sys.modules["costs.measuring"].peak_bytes(call, torch.device("cpu")) == 8000
 
 
 def test_the_unrolled_reference_is_our_operator(benchmark):
@@ -98,5 +98,5 @@ def test_the_unrolled_reference_is_our_operator(benchmark):
 
     scores = torch.randn(1, 9, generator=torch.Generator().manual_seed(0))
     generators = [torch.Generator().manual_seed(1) for _ in range(2)]
-    theirs = sys.modules["training_cost"].unrolled_sinkhorn(scores, 1.0, generators[0])
+    theirs = sys.modules["costs.training"].unrolled_sinkhorn(scores, 1.0, generators[0])
     assert torch.allclose(theirs, gumbel_sinkhorn(scores, 1.0, generator=generators[1]).permutation, atol=1e-5)

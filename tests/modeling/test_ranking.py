@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from measuring import PeakStorage, peak_bytes
+from costs.measuring import PeakStorage, peak_bytes
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hf_explain import ExplainerError

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from functools import partial
 
 import torch
-from measuring import alternate, milliseconds, peak_bytes
+from costs.measuring import alternate, milliseconds, peak_bytes
 from transformers import (
     ResNetConfig,
     ResNetForImageClassification,

@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module, metadata
 
 import torch
-from measuring import alternate, milliseconds
+from costs.measuring import alternate, milliseconds
 from transformers import ViTConfig, ViTForImageClassification
 
 from hf_explain import Classifier

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 import transformers as T
-from measuring import Operations
+from costs.measuring import Operations
 
 from hf_explain import RankingExplainerForImageClassification
 from hf_explain.training.config import TrainingConfig
