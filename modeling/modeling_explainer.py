@@ -9,36 +9,24 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput, logging
-from transformers.utils.hub import hf_api
 
-from .checkpoint import (
-    PUSH_ARGUMENTS,
-    attach_referenced,
-    config_to_save,
-    decide_inclusion,
-    find_class,
-    load_head,
-    refuse_local_reference,
-    require_own_config,
-    save_frozen,
-    take_attention,
-)
-from .classifier import HUB_ARGUMENTS, Classifier, as_classifier, pin
+from .classifier import HUB_ARGUMENTS, Classifier, as_classifier
 from .configuration_explainer import ExplainerConfig
 from .errors import ExplainerError
 from .feature_maps import FeatureMap, choose_features, probe, read_features
 from .frozen_models import check_fingerprint, describe_classifier, load_backbone_source, name_of
+from .loading import find_class, load_explainer, pinned
 from .model_call import call
-from .model_card import card_to_push
 from .pixel_space import PixelSpace
+from .saving import PUSH_ARGUMENTS, config_to_save, decide_inclusion, push, save_frozen
 from .targets import read_targets
 
 logger = logging.get_logger(__name__)
@@ -325,22 +313,15 @@ class ExplainerForImageClassification(PreTrainedModel):
             load_classifier: False loads the head alone.
         """
         name, want_info = pretrained_model_name_or_path, kwargs.pop("output_loading_info", False)
-        hub = {k: kwargs[k] for k in HUB_ARGUMENTS if k in kwargs}
-        if name is not None:
-            hub = pin(name, hub)
-            kwargs.update(hub)
+        kwargs = pinned(name, kwargs)
         if cls is ExplainerForImageClassification:
-            actual, given = find_class(cls, name, hub, kwargs), {"output_loading_info": want_info}
-            given |= {"classifier": classifier, "backbone": backbone, "load_classifier": load_classifier}
-            return actual.from_pretrained(name, *args, **given, **kwargs)
-        if name is not None and kwargs.get("config") is None:
-            require_own_config(cls, name, hub, kwargs)
-        asked = take_attention(kwargs)
-        explainer, info = load_head(super().from_pretrained, name, args, hub, kwargs)
-        if load_classifier or classifier is not None:
-            dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
-            subfolder = kwargs.get("subfolder") or ""
-            attach_referenced(explainer, name, subfolder, hub, classifier, backbone, dtype, asked)
+            given = {"classifier": classifier, "backbone": backbone, "load_classifier": load_classifier}
+            actual = find_class(cls, name, kwargs)
+            return actual.from_pretrained(name, *args, output_loading_info=want_info, **given, **kwargs)
+        explainer, info = load_explainer(
+            cls, super().from_pretrained, name, args, kwargs,
+            classifier=classifier, backbone=backbone, with_classifier=load_classifier,
+        )  # fmt: skip
         return (explainer, info) if want_info else explainer
 
     def save_pretrained(
@@ -367,13 +348,8 @@ class ExplainerForImageClassification(PreTrainedModel):
     ):  # fmt: skip
         """Uploads what `save_pretrained` writes, and a card if there is none yet; returns the commit's address."""
         include = decide_inclusion(self, include_classifier)
-        refuse_local_reference(self, include)
-        repo_id = hf_api().create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
-        card = card_to_push(self, repo_id, include, tags, revision, token)
-        with tempfile.TemporaryDirectory() as folder:
-            (save or self.save_pretrained)(folder, include_classifier=include, **kwargs)
-            card.save(os.path.join(folder, "README.md"))
-            return self._upload_modified_files(
-                folder, repo_id, {}, commit_message=commit_message, commit_description=commit_description, token=token,
-                create_pr=create_pr, revision=revision,
-            )  # fmt: skip
+        write = partial(save or self.save_pretrained, include_classifier=include, **kwargs)
+        commit = {"commit_message": commit_message, "commit_description": commit_description, "create_pr": create_pr}
+        return push(
+            self, repo_id, include, write, private=private, token=token, revision=revision, tags=tags, commit=commit
+        )

@@ -12,9 +12,9 @@ from transformers.utils.hub import hf_api
 
 from ..evaluating.card import check_results
 from ..explaining.pipeline import ImageAttributionPipeline
-from ..modeling.checkpoint import decide_inclusion, refuse_local_reference
 from ..modeling.errors import ExplainerError
 from ..modeling.frozen_models import is_local
+from ..modeling.saving import decide_inclusion, refuse_local_reference
 from ..reports.sheet import Row, sheet
 from .card import write_published_card
 from .space import space_files

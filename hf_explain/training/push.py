@@ -6,8 +6,8 @@ import os
 
 from transformers.utils.hub import hf_api
 
-from ..modeling.checkpoint import decide_inclusion, refuse_local_reference
 from ..modeling.errors import ExplainerError
+from ..modeling.saving import decide_inclusion, refuse_local_reference
 from .config import TrainingConfig
 
 

@@ -1,20 +1,17 @@
-"""What a checkpoint of an explainer holds besides the head, and how it is read back: class, head, frozen models."""
+"""How an explainer is read back: its class, its head, and the frozen models that its config names."""
 
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 
 import torch
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
-from transformers.utils import logging
 
-from .classifier import Classifier, as_classifier, load_image_processor
+from .classifier import HUB_ARGUMENTS, Classifier, as_classifier, load_image_processor, pin
 from .errors import ExplainerError
 from .frozen_models import (
     check_fingerprint,
     first_sentence,
-    is_local,
     load_backbone,
     load_classifier,
     name_of,
@@ -22,15 +19,28 @@ from .frozen_models import (
     vision_tower,
 )
 
-logger = logging.get_logger(__name__)
 
-PUSH_ARGUMENTS = (
-    "repo_id", "private", "token", "revision", "commit_message", "commit_description", "create_pr", "tags"
-)  # fmt: skip
+def load_explainer(cls, load, name, args: tuple, kwargs: dict, *, classifier, backbone, with_classifier: bool):
+    """(explainer of class `cls`, loading info); `load` is transformers' own `from_pretrained` of that class."""
+    hub = {k: kwargs[k] for k in HUB_ARGUMENTS if k in kwargs}
+    if name is not None and kwargs.get("config") is None:
+        require_own_config(cls, name, hub, kwargs)
+    asked = take_attention(kwargs)
+    explainer, info = load_head(load, name, args, hub, kwargs)
+    if with_classifier or classifier is not None:
+        dtype, subfolder = kwargs.get("dtype", kwargs.get("torch_dtype")), kwargs.get("subfolder") or ""
+        attach_referenced(explainer, name, subfolder, hub, classifier, backbone, dtype, asked)
+    return explainer, info
 
 
-def find_class(base, name, hub: dict, kwargs: dict):
+def pinned(name, kwargs: dict) -> dict:
+    """The arguments with the commit that the Hub id `name` stands for now."""
+    return kwargs if name is None else kwargs | pin(name, {k: kwargs[k] for k in HUB_ARGUMENTS if k in kwargs})
+
+
+def find_class(base, name, kwargs: dict):
     """The explainer class of the checkpoint `name`, from the Auto mapping."""
+    hub = {k: kwargs[k] for k in HUB_ARGUMENTS if k in kwargs}
     config = kwargs.get("config") or AutoConfig.from_pretrained(name, subfolder=kwargs.get("subfolder") or "", **hub)
     actual = AutoModel._model_mapping.get(type(config), None)
     if actual is None or not issubclass(actual, base):
@@ -126,70 +136,3 @@ def attach_referenced(explainer, name, subfolder, hub, classifier, backbone, dty
         backbone = vision_tower(backbone)
         check_fingerprint(backbone, config.backbone_fingerprint, "backbone", name_of(backbone))
     explainer.join(classifier, backbone)
-
-
-def decide_inclusion(explainer, asked: bool | None) -> bool:
-    """Whether the classifier is saved inside: as asked, else if it was before or could not be found again."""
-    config = explainer.config
-    if explainer.classifier is None:
-        if asked:
-            raise ExplainerError(
-                "include_classifier=True, but this explainer was loaded without its classifier; load it with "
-                "load_classifier=True."
-            )
-        return False
-    named = config.classifier_name_or_path and (explainer.backbone is None or config.backbone_name_or_path)
-    if asked is False and not named:
-        raise ExplainerError(
-            f"{type(explainer.classifier.model).__name__} has no Hub id or folder by which it could be found again; "
-            "save with include_classifier=True."
-        )
-    if asked is None and not named and not config.classifier_included:
-        logger.info("the classifier has no name by which it could be found again, so it is saved in classifier/.")
-    return bool(asked if asked is not None else config.classifier_included or not named)
-
-
-@contextmanager
-def config_to_save(explainer, save_directory, include: bool):
-    """The config as the file must have it: models saved inside have no folder of this machine, and their dtype now."""
-    config = explainer.config
-    changes: dict[str, str | bool | None] = {}
-    if include:
-        names = [f"{role}_name_or_path" for role in ("classifier", "backbone")]
-        changes.update({name: None for name in names if is_local(getattr(config, name))})
-        changes["classifier_dtype"] = str(explainer.classifier.dtype).removeprefix("torch.")
-        if explainer.backbone is not None:
-            changes["backbone_dtype"] = str(explainer.backbone.dtype).removeprefix("torch.")
-    if explainer.classifier is not None:
-        changes["classifier_included"] = include
-    elif config.classifier_included and not os.path.isdir(os.path.join(save_directory, "classifier")):
-        raise ExplainerError(
-            f"this {type(explainer).__name__} was loaded without the classifier that belongs inside its checkpoint, so "
-            "it can only be saved where that is; load it with load_classifier=True."
-        )
-    before = {key: getattr(config, key) for key in changes}
-    try:
-        config.update(changes)
-        yield
-    finally:
-        config.update(before)
-
-
-def save_frozen(explainer, save_directory, include: bool) -> None:
-    """The image processor, and the frozen models if they are to be inside."""
-    if include:
-        explainer.classifier.model.save_pretrained(os.path.join(save_directory, "classifier"))
-        if explainer.backbone is not None:
-            explainer.backbone.save_pretrained(os.path.join(save_directory, "backbone"))
-    if explainer.image_processor is not None:
-        explainer.image_processor.save_pretrained(save_directory)
-
-
-def refuse_local_reference(explainer, include: bool) -> None:
-    for role in ("classifier", "backbone"):
-        name = getattr(explainer.config, f"{role}_name_or_path")
-        if not include and is_local(name):
-            raise ExplainerError(
-                f"the {role} of this explainer is the local folder {name!r}, which nobody else has; push with "
-                "include_classifier=True, or make the explainer from a Hub id."
-            )
