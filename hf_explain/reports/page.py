@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import jinja2
 
 # What the template asks for, where results do not hold it.
-GAPS = {
+GAPS: dict[str, object] = {
     "backbone": "image", "size": None, "command": None, "data": {}, "classifier": {}, "explainer": {}, "unseen": [],
     "comparisons": [], "cases": [],
 }  # fmt: skip
