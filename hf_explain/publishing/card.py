@@ -13,7 +13,7 @@ from transformers.utils.hub import cached_file
 from ..evaluating.card import with_section, write_card
 from ..modeling.frozen_models import REPO_ID, is_local
 from ..modeling.model_card import card_to_push, model_card
-from ..reports.account import spelled
+from ..reports.findings import spelled
 from ..training.checkpoints import checkpoints
 
 # The systems' papers, by the explainer's model type; NOTICE has all authors.

@@ -5,12 +5,13 @@ Everything is computed from a plain dict of results, whose parts may be missing:
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 YARDSTICKS = ("exact_mask", "random")  # no methods: the one knows the answer, the other knows nothing
 TRUSTED = 0.9  # accuracy below which a classifier's explanations are not worth reading
+OUTCOMES = ("better", "no difference found", "worse", "not measured")  # of a paired comparison
 BETTER = {"deletion": "lower", "insertion": "higher"}
 BECAME = {
     "black": "black",
@@ -51,6 +52,11 @@ def references(results: Mapping) -> list[str]:
 
 def label_of(results: Mapping, method: str) -> str:
     return str(results.get("methods", {}).get(method, {}).get("label") or method.replace("_", " "))
+
+
+def look_of(reference) -> str:
+    """What removed pixels look like."""
+    return BECAME.get(str(reference), str(reference))
 
 
 def number(value) -> float:
@@ -100,11 +106,9 @@ def headline(results: Mapping) -> list[str]:
         return ["Nothing was compared, so nothing is claimed."]
     every, sentences = references(results), []
     for method, opponents in found.items():
-        alike: dict[str, list[str]] = {}  # opponents of whom the same is said
-        for opponent, curves in opponents.items():
-            alike.setdefault(json.dumps(curves, sort_keys=True), []).append(quoted(label_of(results, opponent)))
         name = quoted(label_of(results, method))
-        sentences += [sentence(name, labels, json.loads(said), every) for said, labels in in_order(alike)]
+        for curves, those in sorted(alike(opponents), key=lambda group: place(group[0])):  # the best news first
+            sentences.append(sentence(name, [quoted(label_of(results, one)) for one in those], curves, every))
     seen = {str(one["reference"]) for one in results["comparisons"]}
     unseen = [str(one) for one in results.get("unseen", []) if str(one) in seen]
     if unseen:
@@ -114,44 +118,51 @@ def headline(results: Mapping) -> list[str]:
     return sentences
 
 
-def in_order(alike: Mapping[str, list[str]]) -> list[tuple[str, list[str]]]:
-    """Better throughout first, then what is mixed, then no difference, worse throughout and not measured."""
+def alike(found: Mapping[str, Any]) -> list[tuple[Any, list[str]]]:
+    """What was found, each thing once, with the names it was found for.
 
-    def place(said: str) -> int:
-        outcomes = {one for curve in json.loads(said).values() for one in curve.values()}
-        order = ["better", "", "no difference found", "worse", "not measured"]
-        return order.index(outcomes.pop()) if len(outcomes) == 1 else 1
+    >>> alike({"a": 1, "b": 2, "c": 1})
+    [(1, ['a', 'c']), (2, ['b'])]
+    """
+    groups: list[tuple[Any, list[str]]] = []
+    for name, value in found.items():
+        names = next((names for same, names in groups if same == value), None)
+        if names is None:
+            groups.append((value, [name]))
+        else:
+            names.append(name)
+    return groups
 
-    return sorted(alike.items(), key=lambda item: place(item[0]))
+
+def place(curves: Mapping[str, Mapping[str, str]]) -> int:
+    """Better throughout comes first, then what is mixed, then no difference, worse throughout and not measured."""
+    outcomes = {one for curve in curves.values() for one in curve.values()}
+    order = ["better", "", "no difference found", "worse", "not measured"]
+    return order.index(outcomes.pop()) if len(outcomes) == 1 else 1
 
 
 def sentence(name: str, opponents: list[str], curves: dict[str, dict[str, str]], every: list[str]) -> str:
     """What was found between a method and opponents of whom the same is true."""
     outcomes = {one for curve in curves.values() for one in curve.values()}
-    grouped: dict[str, list[str]] = {}  # curves on which the same was found
-    for curve in sorted(curves):
-        grouped.setdefault(json.dumps(curves[curve], sort_keys=True), []).append(curve)
+    grouped = alike(dict(sorted(curves.items())))
     if len(grouped) == 1 and len(outcomes) == 1:
-        where, against = under(next(iter(curves.values())), every), listed(opponents)
+        where, against = under(grouped[0][0], every), listed(opponents)
         said = {
             "better": f"{name} beats {against}",
             "worse": f"{name} loses to {against}",
             "no difference found": f"no difference was found between {name} and {against}",
             "not measured": f"{name} could not be compared with {against}",
         }[outcomes.pop()]
-        return f"{where[0].upper()}{where[1:]}, {said} on {listed(sorted(curves))}."
+        return f"{where[0].upper()}{where[1:]}, {said} on {listed(grouped[0][1])}."
     parts = []
-    for said, names in grouped.items():
-        by: dict[str, list[str]] = {}
-        for reference in ordered(json.loads(said), every):
-            by.setdefault(json.loads(said)[reference], []).append(reference)
-        order = [one for one in ("better", "no difference found", "worse", "not measured") if one in by]
-        parts.append(f"on {listed(names)}, " + ", ".join(f"{one} {under(by[one], every)}" for one in order))
+    for by_reference, names in grouped:
+        by = {one: [r for r in by_reference if by_reference[r] == one] for one in OUTCOMES}
+        parts.append(f"on {listed(names)}, " + ", ".join(f"{one} {under(by[one], every)}" for one in by if by[one]))
     return f"Against {listed(opponents)}, {name} is mixed: {'; '.join(parts)}."
 
 
 def ordered(names: Iterable[str], every: list[str]) -> list[str]:
-    return sorted(names, key=lambda name: every.index(name) if name in every else len(every))
+    return sorted(names, key=lambda name: (every.index(name) if name in every else len(every), name))
 
 
 def under(names: Iterable[str], every: list[str]) -> str:
@@ -173,6 +184,16 @@ def trainings(results: Mapping) -> list[str]:
     """The seeds that were trained: one, or several where the numbers are over as many trainings."""
     seeds = results.get("seed")
     return [str(one) for one in (seeds if isinstance(seeds, (list, tuple)) else [seeds]) if one is not None]
+
+
+def circumstances(results: Mapping) -> str:
+    """Seeds, device, time and versions, in one line."""
+    seeds = trainings(results)
+    where = [f"Seed{'s' * (len(seeds) > 1)} {listed(seeds)}"] if seeds else []
+    where += [f"on {results['device']}"] if "device" in results else []
+    where += [f"in {results['minutes']:.1f} minutes"] if "minutes" in results else []
+    versions = ", ".join(f"{name} {version}" for name, version in results.get("versions", {}).items())
+    return "; ".join(part for part in (", ".join(where), versions) if part)
 
 
 def provenance(results: Mapping) -> str:
@@ -198,3 +219,18 @@ def provenance(results: Mapping) -> str:
 
 def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
+
+
+def spelled(value) -> str:
+    """A setting as a person reads it.
+
+    >>> spelled({"learning_rate": 0.005, "references": ["black", "blur"]})
+    'learning rate 0.005, references black, blur'
+    """
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{str(k).replace('_', ' ')} {spelled(v)}" for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(spelled, value))
+    return str(value)

@@ -1,4 +1,4 @@
-"""The measured numbers as tables: GitHub Markdown and plain text; `report.py` makes HTML of them."""
+"""The measured numbers as tables: GitHub Markdown and plain text; `page.html` makes HTML of them."""
 
 from __future__ import annotations
 
@@ -39,39 +39,51 @@ class Table:
 
 def tables(results: Mapping) -> dict[str, Table]:
     """deletion and insertion (methods x references) and more (localization, classes and time), those that have rows."""
+    methods = results.get("methods", {})
     unseen = [str(one) for one in results.get("unseen", [])]
     made = {}
     for curve, better in BETTER.items():
-        columns = [Column(name, better, name in unseen) for name in references(results)]
+        columns = [
+            (
+                Column(name, better, name in unseen),
+                {m: one.get("references", {}).get(name, {}).get(curve) for m, one in methods.items()},
+            )
+            for name in references(results)
+        ]
+        made[curve] = make_table(results, f"{curve.capitalize()} ({better} is better)", columns)
+    columns = [
+        (Column(name, better), {m: one.get(key) for m, one in methods.items()})
+        for key, (name, better, _) in MORE.items()
+        if any(key in one for one in methods.values())
+    ]
+    made["more"] = make_table(results, "Place, class and time", columns)
+    return {name: one for name, one in made.items() if any(c.text != "–" for _, _, row in one.rows for c in row)}
 
-        def of_reference(method, index, curve=curve, columns=columns):
-            return method.get("references", {}).get(columns[index].name, {}).get(curve)
 
-        made[curve] = make_table(results, f"{curve.capitalize()} ({better} is better)", columns, of_reference)
-    keys = [key for key in MORE if any(key in one for one in results.get("methods", {}).values())]
-    columns = [Column(MORE[key][0], MORE[key][1]) for key in keys]
-    made["more"] = make_table(results, "Place, class and time", columns, lambda method, index: method.get(keys[index]))
-    return {name: one for name, one in made.items() if one.rows and one.columns}
+def make_table(results: Mapping, title: str, columns: list[tuple[Column, dict]]) -> Table:
+    """Of the values of every method, column by column; yardsticks come last."""
+    methods = sorted(results.get("methods", {}), key=lambda method: method in YARDSTICKS)
+    filled = [cells(column, values) for column, values in columns]
+    rows = [(label_of(results, m), m in YARDSTICKS, [column[m] for column in filled]) for m in methods]
+    return Table(title, [column for column, _ in columns], rows)
 
 
-def make_table(results: Mapping, title: str, columns: list[Column], find) -> Table:
-    methods = results.get("methods", {})
-    names = [m for m in methods if m not in YARDSTICKS] + [m for m in methods if m in YARDSTICKS]
-    values = {m: [interval(find(methods[m], index)) for index in range(len(columns))] for m in names}
-    rows = []
-    for name in names:
-        row = []
-        for index, column in enumerate(columns):
-            digits = 1 if column.name == MORE["ms"][0] else 3
-            mean, low, high = values[name][index]
-            rivals = [round(values[m][index][0], digits) for m in names if m not in YARDSTICKS]
-            rivals = [one for one in rivals if not math.isnan(one)]
-            first = (min if column.better == "lower" else max)(rivals, default=math.nan)
-            best = len(rivals) > 1 and name not in YARDSTICKS and round(mean, digits) == first
-            ends = "" if math.isnan(low) or math.isnan(high) else f"{low:.{digits}f}–{high:.{digits}f}"
-            row.append(Cell("–" if math.isnan(mean) else f"{mean:.{digits}f}", ends, best))
-        rows.append((label_of(results, name), name in YARDSTICKS, row))
-    return Table(title, columns, rows if any(c.text != "–" for _, _, row in rows for c in row) else [])
+def cells(column: Column, values: Mapping) -> dict[str, Cell]:
+    """The values as they are printed, the best of the methods marked."""
+    digits = 1 if column.name == MORE["ms"][0] else 3
+    found = {method: interval(value) for method, value in values.items()}
+    rivals = {
+        m: round(mean, digits) for m, (mean, _, _) in found.items() if m not in YARDSTICKS and not math.isnan(mean)
+    }
+    first = (min if column.better == "lower" else max)(rivals.values(), default=None)
+    return {
+        method: Cell(
+            "–" if math.isnan(mean) else f"{mean:.{digits}f}",
+            "" if math.isnan(low) or math.isnan(high) else f"{low:.{digits}f}–{high:.{digits}f}",
+            len(rivals) > 1 and method in rivals and rivals[method] == first,
+        )
+        for method, (mean, low, high) in found.items()
+    }
 
 
 def table(results: Mapping, name: str | None = None, style: str = "markdown") -> str:

@@ -13,7 +13,6 @@ import pytest
 
 from hf_explain.faithfulness.protocols import PRESETS, read_protocol
 from hf_explain.modeling.errors import ExplainerError
-from hf_explain.reports import account
 from hf_explain.reports.findings import headline, provenance, references, warning
 from hf_explain.reports.page import write_report
 from hf_explain.reports.tables import table, tables
@@ -149,6 +148,7 @@ class Page(HTMLParser):
         self.feed(text)
         self.close()
         assert not self.open
+        self.text = " ".join(self.text.split())  # as a browser shows it
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
@@ -342,14 +342,28 @@ def test_missing_numbers_are_dashes(made_up_results):
 # ---- how it was measured ----
 
 
-def test_the_account_names_what_the_curves_are_of(made_up_results):
+def test_the_account_names_what_the_curves_are_of(tmp_path, made_up_results):
     """As `Protocol.describe` tells it now, and as results of older versions do."""
-    of_now = {"black": PRESETS["aha"].describe() | {"reference": "black"}}
-    assert "gives its probability of the explained class" in account.protocol({"protocol": of_now})
-    assert "gives its probability of the explained class" in account.protocol(made_up_results)
-    logits = {"black": read_protocol("aha", {"score": "logit"}).describe()}
-    assert "gives its logit of the explained class" in account.protocol({"protocol": logits})
-    assert "gives its score of the explained class" in account.protocol({"protocol": {"black": {}}})
+
+    def said_of(**protocol):
+        return page_of(tmp_path, {"protocol": protocol})[1].text
+
+    of_now = PRESETS["aha"].describe() | {"reference": "black"}
+    assert "gives its probability of the explained class" in said_of(black=of_now)
+    assert "gives its probability of the explained class" in said_of(**made_up_results["protocol"])
+    assert "gives its logit of the explained class" in said_of(
+        black=read_protocol("aha", {"score": "logit"}).describe()
+    )
+    assert "gives its score of the explained class" in said_of(black=of_now | {"curves": {}})
+
+
+def test_protocols_that_differ_are_told_one_by_one(tmp_path, made_up_results):
+    text = page_of(tmp_path, made_up_results)[1].text
+    assert text.count("What replaces a pixel:") == 1
+    assert "black; mean (the mean color of ImageNet); blur (a strong blur of the picture itself); noise (" in text
+    made_up_results["protocol"]["noise"]["budgets"] = 11
+    text = page_of(tmp_path, made_up_results)[1].text
+    assert "At 21 evenly" in text and "At 11 evenly" in text and text.count("What replaces a pixel:") == 2
 
 
 def test_settings_name_a_gray_level(tmp_path, made_up_results):
@@ -418,17 +432,60 @@ def test_a_wide_table_says_that_it_can_be_swiped(tmp_path, made_up_results):
     assert page_of(tmp_path, made_up_results)[0].count(swipe) == 1  # place, class and time
 
 
-def test_labels_are_escaped(tmp_path, made_up_results, made_up_pictures):
-    evil = "<script>alert('1')</script>\"&amp;"
-    made_up_results["methods"]["learned"]["label"] = evil
-    made_up_results["cases"][0] |= {"label": evil, "text": evil}
-    made_up_results |= {"command": evil, "device": evil, "backbone": evil, "unseen": [evil]}
-    made_up_results["data"]["classes"][0] = evil
-    made_up_results["protocol"][evil] = {"name": evil, "reference": evil}
-    made_up_results["versions"][evil] = evil
+EVIL = ["<script>alert('1')</script>\"&amp;", '"><img src=x onerror=alert(1)>', "' onload='alert(1)", "{{ 7 * 7 }}"]
+PLACES = {
+    "label of a method": (lambda r, evil: r["methods"]["learned"].update(label=evil), 4),
+    "label of a yardstick": (lambda r, evil: r["methods"]["random"].update(label=evil), 4),
+    "name of a class": (lambda r, evil: r["data"]["classes"].insert(0, evil), 1),
+    "class of a case": (lambda r, evil: r["cases"][0].update(label=evil), 1),
+    "text of a case": (lambda r, evil: r["cases"][0].update(text=evil), 1),
+    "command": (lambda r, evil: r.update(command=evil), 1),
+    "device": (lambda r, evil: r.update(device=evil), 2),
+    "backbone": (lambda r, evil: r.update(backbone=evil), 2),
+    "version": (lambda r, evil: r["versions"].update({evil: evil}), 4),
+    "path in the settings": (lambda r, evil: r.update(settings={evil: evil, "output_dir": [evil]}), 3),
+    "reference": (lambda r, evil: r["protocol"].update({evil: r["protocol"]["black"]}), 3),
+    "reference never trained on": (lambda r, evil: r["unseen"].append(evil), 1),
+    "reference of the training": (lambda r, evil: r["explainer"]["references"].append(evil), 2),
+    "protocol": (lambda r, evil: [one.update(name=evil) for one in r["protocol"].values()], 2),
+    "preset": (lambda r, evil: r["explainer"].update(preset=evil), 3),
+    "definition of a measure": (lambda r, evil: r.update(definitions={"ms": evil}), 1),
+}
+
+
+@pytest.mark.parametrize("evil", EVIL)
+@pytest.mark.parametrize("place", PLACES)
+def test_what_others_named_is_escaped(tmp_path, made_up_results, made_up_pictures, place, evil):
+    """In text and in attributes: the page has the tags and the attributes it has without, and shows what was named."""
+
+    def shape(page):
+        return [
+            (tag, sorted(attributes)) for tag, attributes in page.tags if tag not in ("tr", "th", "td", "b", "small")
+        ]
+
+    before = page_of(tmp_path, made_up_results, made_up_pictures)[1]
+    insert, least = PLACES[place]
+    insert(made_up_results, evil)
     html, page = page_of(tmp_path, made_up_results, made_up_pictures)
-    assert "<script" not in html and not any(tag == "script" for tag, _ in page.tags)
-    assert page.text.count(evil) > 8
+    assert shape(page) == shape(before) and "<script" not in html
+    assert all(address.startswith("data:") for address in page.addresses)
+    assert page.text.count(evil) >= least
+    assert {name for _, attributes in page.tags for name in attributes} == {
+        name for _, attributes in before.tags for name in attributes
+    }
+
+
+def test_names_of_figures_are_escaped(tmp_path, made_up_results, made_up_pictures):
+    """Of references, in the alternative text, the caption and the summary."""
+    for evil in EVIL:
+        pictures = made_up_pictures | {f"curves, {evil}": made_up_pictures["curves"]}
+        made_up_results["methods"]["learned"]["label"] = made_up_results["cases"][0]["label"] = evil
+        html, page = page_of(tmp_path, made_up_results, pictures)
+        images = [attributes for tag, attributes in page.tags if tag == "img"]
+        assert [sorted(one) for one in images] == [["alt", "height", "src", "width"]] * 6 and "<script" not in html
+        assert sum(evil in one["alt"] for one in images) == 3
+        assert f"The same under blur and {evil}" in page.text and f"As above, under {evil}." in page.text
+        assert sum(evil in attributes.get("aria-label", "") for _, attributes in page.tags) == 3
 
 
 def test_any_part_may_be_missing(tmp_path, made_up_results, made_up_pictures):
@@ -469,6 +526,13 @@ def test_what_the_explainer_reads_is_escaped_once(tmp_path, made_up_results):
     made_up_results["explainer"] |= {"preset": "<b>", "hybrid": True}
     html, page = page_of(tmp_path, made_up_results)
     assert "(preset <b>, a hybrid, which sees the classifier's slopes too)" in page.text and "<b>, a hybrid" not in html
+
+
+def test_an_explainer_that_is_neither_preset_nor_hybrid(tmp_path, made_up_results):
+    """As `demo --one_pass` makes it."""
+    made_up_results["explainer"] = {"parameters": 1, "hybrid": False, "steps": 3, "references": ["black", "1.0"]}
+    text = page_of(tmp_path, made_up_results)[1].text
+    assert "An explainer, a small head beside the frozen classifier" in text and "became black and white." in text
 
 
 def test_old_pictures_are_not_called_new(tmp_path, made_up_results):
