@@ -35,7 +35,7 @@ train = ["tensorboard>=2.14"]  # training itself needs nothing more; this shows 
 space = ["evaluate>=0.4.6", "gradio>=6.0"]  # the metrics and apps in spaces/
 test = [*space, "pytest>=8.0", "pytest-xdist>=3.5"]
 browser = [*test, "playwright>=1.40"]  # drives the Chromium that is installed; it brings none itself
-dev = [*test, "build>=1.2", "mypy>=1.15", "ruff>=0.12"]
+dev = [*test, "build>=1.2", "mypy>=1.15", "pre-commit>=4.0", "ruff>=0.12"]
 
 setup(
     name="hf-explain",
