@@ -71,3 +71,15 @@ def call(model: PreTrainedModel, pixel_values: torch.Tensor, **kwargs):
                 f"{type(model).__name__} refused pictures of {size[0]} x {size[1]}, it is configured for {made_for}; "
                 f"resize the pictures to that ({(str(error).strip() or type(error).__name__).splitlines()[0]})."
             ) from error
+
+
+def check_pictures(pixel_values) -> None:
+    """Refuses what no image processor returns."""
+    shape = tuple(getattr(pixel_values, "shape", ()))
+    if not torch.compiler.is_compiling() and (
+        not isinstance(pixel_values, torch.Tensor) or shape[1:2] != (3,) or len(shape) != 4
+    ):
+        raise ExplainerError(
+            f"pixel_values are a {type(pixel_values).__name__} of shape {shape}, but a tensor (batch, 3, height, "
+            "width) is needed; give what the classifier's image processor returns."
+        )

@@ -7,7 +7,6 @@ models on the meta device, where nothing else can be loaded.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -15,19 +14,19 @@ from functools import partial
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers import initialization as init
 from transformers.utils import ModelOutput, logging
 
 from .classifier import HUB_ARGUMENTS, Classifier, as_classifier
 from .configuration_explainer import ExplainerConfig
 from .errors import ExplainerError
-from .feature_maps import FeatureMap, choose_features, probe, read_features
-from .frozen_models import check_fingerprint, describe_classifier, load_backbone_source, name_of
+from .feature_maps import FeatureMap, choose_features, read_features
+from .frozen_models import check_fingerprint, name_of
 from .loading import find_class, load_explainer, pinned
-from .model_call import call
+from .making import head_options, initialize, make_config
+from .model_call import call, check_pictures
 from .pixel_space import PixelSpace
 from .saving import PUSH_ARGUMENTS, config_to_save, decide_inclusion, push, save_frozen
-from .targets import read_targets
+from .targets import check_predicted, read_targets
 
 logger = logging.get_logger(__name__)
 
@@ -100,38 +99,11 @@ class ExplainerForImageClassification(PreTrainedModel):
         """
         loading = {k: options.pop(k) for k in (*HUB_ARGUMENTS, "dtype", "attn_implementation") if k in options}
         hub = {k: loading[k] for k in HUB_ARGUMENTS if k in loading}
-        head = cls.head_options(preset, options)
+        head = head_options(cls, preset, options)
         given = isinstance(classifier, (str, os.PathLike))
         token = {} if given else {k: loading.pop(k) for k in ("token", "cache_dir", "local_files_only") if k in loading}
         classifier = as_classifier(classifier, image_processor, loading)
-        size, space, labels = classifier.size, classifier.pixel_space, dict(classifier.id2label)
-        if space is None:
-            kind = type(classifier.model).__name__
-            logger.warning(
-                f"no image processor was found for {kind}; the pipeline will need one: give image_processor=."
-            )
-        if head.get("hybrid") and space is None:
-            raise ExplainerError(
-                "hybrid=True shows the classifier black and white pictures, but how its image processor writes colors "
-                "is unknown; give image_processor=."
-            )
-        if backbone is None:
-            features, reference = classifier.probe(size), describe_classifier(classifier, token)
-        else:
-            classifier.check_blank()
-            backbone, description = load_backbone_source(backbone, hub, space)
-            features, reference = probe(backbone, size)[1], describe_classifier(classifier, token) | description
-        config = cls.config_class(
-            **reference,
-            **head,
-            id2label=labels,
-            label2id={label: index for index, label in labels.items()},
-            problem_type=getattr(classifier.config, "problem_type", None),
-            pixel_space=space.to_dict() if space else None,
-            image_size=list(size),
-            feature_maps=[f.to_dict() for f in cls.choose(features)],
-            **cls.describe(classifier, size),
-        )
+        config, backbone = make_config(cls, classifier, backbone, head, hub, token)
         with torch.random.fork_rng(devices=[]):  # the head is initialized on the CPU
             torch.default_generator.manual_seed(seed)
             explainer = cls(config)
@@ -146,20 +118,6 @@ class ExplainerForImageClassification(PreTrainedModel):
     def describe(cls, classifier: Classifier, size: tuple[int, int]) -> dict:
         """What else the config has to know of the classifier."""
         return {}
-
-    @classmethod
-    def head_options(cls, preset: str, options: dict) -> dict:
-        """The preset's values of the head, with `options` in their place."""
-        if preset not in cls.presets:
-            known = ", ".join(cls.presets) or "none: call it on RankingExplainerForImageClassification"
-            raise ExplainerError(f"{cls.__name__} has no preset {preset!r}; choose from {known}.")
-        shared = {field.name for field in dataclasses.fields(ExplainerConfig)}
-        own = {field.name for field in dataclasses.fields(cls.config_class)} - (shared - set(cls.shared_options))
-        if unknown := set(options) - own:
-            raise ExplainerError(
-                f"unknown option {', '.join(sorted(unknown))} of {cls.__name__}; its head has {', '.join(sorted(own))}."
-            )
-        return cls.presets[preset] | options
 
     def attach(self, classifier: Classifier, backbone: PreTrainedModel | None = None):
         """Joins the classifier (and second backbone) the head was made for, after checking their weights."""
@@ -207,14 +165,7 @@ class ExplainerForImageClassification(PreTrainedModel):
         Without targets, `top_k=T` explains the T most probable classes.
         """
         self.require_classifier()
-        shape = tuple(getattr(pixel_values, "shape", ()))
-        if not torch.compiler.is_compiling() and (
-            not isinstance(pixel_values, torch.Tensor) or shape[1:2] != (3,) or len(shape) != 4
-        ):
-            raise ExplainerError(
-                f"pixel_values are a {type(pixel_values).__name__} of shape {shape}, but a tensor (batch, 3, height, "
-                "width) is needed; give what the classifier's image processor returns."
-            )
+        check_pictures(pixel_values)
         if targets is not None and top_k is not None:
             raise ExplainerError(f"targets and top_k={top_k} were both given; give the classes, or how many.")
         with torch.set_grad_enabled(torch.is_grad_enabled() and pixel_values.requires_grad):
@@ -223,20 +174,22 @@ class ExplainerForImageClassification(PreTrainedModel):
             targets = logits.topk(min(top_k, logits.shape[1])).indices
         targets = read_targets(targets, logits)
         if not self.config.class_conditional:
-            prediction = logits.argmax(-1)
-            if not (targets.view(len(targets), -1) == prediction[:, None]).all():
-                raise ExplainerError(
-                    f"{type(self).__name__} explains the prediction only ({prediction.tolist()}), but was asked for "
-                    f"{targets.tolist()}; leave targets out."
-                )
+            check_predicted(targets, logits, type(self).__name__)
         columns = targets if targets.ndim == 2 else targets[:, None]
-        dtype = next(p.dtype for p in self.parameters() if p.is_floating_point())
-        attributions = self.attribute(pixel_values.to(dtype), [m.to(dtype) for m in maps], columns)
-        attributions = self.finish(attributions.float())
+        attributions = self.finish(self.map_of(pixel_values, maps, columns))
         attributions = attributions if targets.ndim == 2 else attributions[:, 0]
         if return_dict is False:
             return attributions, logits, targets
         return ExplainerOutput(attributions=attributions, logits=logits, targets=targets)
+
+    @property
+    def head_dtype(self) -> torch.dtype:
+        return next(p.dtype for p in self.head.parameters())
+
+    def map_of(self, pixel_values: torch.Tensor, maps: list[torch.Tensor], targets: torch.Tensor, *slopes):
+        """`attribute` of hidden states that were read, computed in the precision of the head, as float32."""
+        dtype = self.head_dtype
+        return self.attribute(pixel_values.to(dtype), [m.to(dtype) for m in maps], targets, *slopes).float()
 
     def attribute(self, pixel_values: torch.Tensor, maps: list[torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W), hidden states (B, C, h, w) each, (B, T) -> (B, T, H, W)."""
@@ -286,18 +239,8 @@ class ExplainerForImageClassification(PreTrainedModel):
         super()._set_gradient_checkpointing(*args, **kwargs)
         self.train(self.training)
 
-    @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        if isinstance(module, nn.Conv2d):
-            init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            init.normal_(module.weight, std=module.in_features**-0.5)
-        elif isinstance(module, nn.Embedding):
-            init.normal_(module.weight)
-        elif isinstance(module, (nn.GroupNorm, nn.LayerNorm)):
-            init.ones_(module.weight)
-        if getattr(module, "bias", None) is not None:
-            init.zeros_(module.bias)
+        initialize(module)
 
     # ---- saving and loading ----
 

@@ -102,6 +102,16 @@ def as_list(targets) -> list:
     return targets.tolist() if hasattr(targets, "tolist") else list(targets)
 
 
+def check_predicted(targets: torch.Tensor, logits: torch.Tensor, explainer: str) -> None:
+    """Refuses other classes than the prediction, for an explainer that knows no others."""
+    prediction = logits.argmax(-1)
+    if not (targets.view(len(targets), -1) == prediction[:, None]).all():
+        raise ExplainerError(
+            f"{explainer} explains the prediction only ({prediction.tolist()}), but was asked for {targets.tolist()}; "
+            "leave targets out."
+        )
+
+
 def of_target(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """What `values` (B, num_labels) hold of each picture's class: (B,)."""
     return values.gather(1, targets[:, None])[:, 0]
