@@ -7,7 +7,6 @@ import torch
 from ..modeling.classifier import Classifier
 from ..modeling.references import reference_image
 from ..modeling.targets import read_targets
-from .captum import find_captum
 
 
 def integrated_gradients(
@@ -30,7 +29,7 @@ def integrated_gradients(
         reference: where the line begins; "noise" is no reference of this method.
         batch_size: pictures per forward and backward.
     """
-    IntegratedGradients = find_captum("IntegratedGradients")
+    from captum.attr import IntegratedGradients  # not when hf_explain is imported
 
     with torch.inference_mode(False), torch.enable_grad():
         pixels = pixel_values.detach().clone().to(classifier.device, classifier.dtype)

@@ -9,7 +9,6 @@ from ..modeling.errors import ExplainerError
 from ..modeling.references import reference_image
 from ..modeling.targets import read_targets
 from .batching import slowly
-from .captum import find_captum
 
 
 @torch.no_grad()
@@ -34,7 +33,7 @@ def occlusion(
         reference: what covers it.
         batch_size: pictures per forward.
     """
-    Occlusion = find_captum("Occlusion")
+    from captum.attr import Occlusion  # not when hf_explain is imported
 
     if not 1 <= stride <= window <= min(pixel_values.shape[-2:]):
         size = "{} x {}".format(*pixel_values.shape[-2:])

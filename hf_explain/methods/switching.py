@@ -16,7 +16,6 @@ from ..modeling.classifier import Classifier
 from ..modeling.errors import ExplainerError
 from ..modeling.references import reference_image
 from .batching import batches
-from .captum import find_captum
 from .superpixels import read_regions
 
 
@@ -35,7 +34,9 @@ def feature_ablation(
         regions: "superpixels", cells per side, or the number of each pixel's region.
         reference: what the removed pixels become.
     """
-    method, maps = find_captum("FeatureAblation")(scores_of(classifier)), []
+    from captum.attr import FeatureAblation  # not when hf_explain is imported
+
+    method, maps = FeatureAblation(scores_of(classifier)), []
     for x, t, label, blank in one_by_one(classifier, pixel_values, targets, regions, reference, batch_size):
         found = method.attribute(
             x, baselines=blank, target=t, feature_mask=label[None].expand(1, 3, -1, -1),
@@ -59,7 +60,8 @@ def lime(
     Args:
         samples: forwards per picture, with a random half of the regions removed; near ones weigh more.
     """
-    Lime = find_captum("Lime")
+    from captum.attr import Lime
+
     return surrogate(
         lambda score: Lime(score, interpretable_model=Ridge(penalty=1.0)), classifier, pixel_values, targets, samples,
         regions, reference, seed, batch_size,
@@ -80,7 +82,7 @@ def kernel_shap(
     Args:
         samples: forwards per picture.
     """
-    KernelShap = find_captum("KernelShap")
+    from captum.attr import KernelShap
 
     def make(score):
         method = KernelShap(score)

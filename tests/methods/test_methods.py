@@ -160,15 +160,6 @@ def test_wrong_windows(window, stride):
         METHODS["occlusion"](Classifier(build("vit"), processor(64)), pictures(), window=window, stride=stride)
 
 
-@pytest.mark.parametrize("name", ["integrated_gradients", "occlusion"])
-def test_without_captum(name, monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "captum.attr", None)
-    with pytest.raises(ExplainerError, match=r"needs captum, which is not installed; pip install captum"):
-        METHODS[name](Classifier(build("vit"), processor(64)), pictures())
-
-
 def test_any_number_of_pictures():
     """Batches change nothing, and a method gets the options it takes and no others."""
     classifier, x, targets = Classifier(build("resnet"), processor(64)), pictures(5), torch.arange(5)
