@@ -14,7 +14,6 @@ from loopback_hub import LoopbackHub
 
 from hf_explain import ExplainerForImageClassification, cli
 from hf_explain.data.scenes import load_scenes
-from hf_explain.jobs.flags import documented
 from hf_explain.training import loop as training_module
 from hf_explain.training.config import TrainingConfig
 from hf_explain.training.log import read_log
@@ -302,7 +301,7 @@ def test_version(capsys):
 
 def test_every_setting_is_a_documented_flag(capsys):
     fields = TrainingConfig.__dataclass_fields__
-    assert documented(TrainingConfig).keys() == fields.keys()
+    assert all(field.metadata["help"] for field in fields.values())
     with pytest.raises(SystemExit):
         cli.main(["train", "--help"])
     said = capsys.readouterr().out

@@ -3,45 +3,54 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 
+from ..jobs.flags import add_flags, flag, given
 from ..modeling.errors import ExplainerError
 from .uploads import Limits
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    limits = Limits()
-    what = parser.add_argument_group("what is offered")
-    what.add_argument(
-        "--model",
-        nargs="+",
-        default=[],
-        help="Hub ids or folders of explainers and classifiers, the first one at the start (default: the demo's "
+@dataclass
+class Offered:
+    """What is offered."""
+
+    model: tuple[str, ...] = flag(
+        (),
+        "Hub ids or folders of explainers and classifiers, the first one at the start (default: the demo's "
         "explainer, trained on this machine at the first start)",
     )
-    what.add_argument("--examples", nargs="+", help="files of pictures (default: drawn ones)")
-    what.add_argument("--cache_dir", help="of the demo's explainer and the examples (default: hf-explain in HF_HOME)")
-    what.add_argument("--closed", action="store_true", help="visitors cannot name other models of the Hub")
-    what.add_argument(
-        "--trust_remote_code",
-        action="store_true",
-        help="run the code that models bring along, those that visitors name too: it can do whatever you can",
+    examples: tuple[str, ...] | None = flag(None, "files of pictures (default: drawn ones)")
+    cache_dir: str | None = flag(None, "of the demo's explainer and the examples (default: hf-explain in HF_HOME)")
+    closed: bool = flag(False, "visitors cannot name other models of the Hub")
+    trust_remote_code: bool = flag(
+        False, "run the code that models bring along, those that visitors name too: it can do whatever you can"
     )
-    most = parser.add_argument_group("limits")
-    for name, unit, help_ in (
-        ("upload_mb", limits.upload_bytes / 1e6, "size of a picture's file"),
-        ("upload_megapixels", limits.upload_pixels / 1e6, "pixels of a picture, in millions"),
-        ("model_gb", limits.model_bytes / 1e9, "size of the weights of a model that a visitor names"),
-    ):
-        most.add_argument(f"--{name}", type=float, default=unit, help=f"{help_} (default: {unit:g})")
-    most.add_argument("--concurrency", type=int, default=2, help="requests that are worked on at once (default: 2)")
-    most.add_argument("--queue", type=int, default=64, help="requests that may wait (default: 64)")
-    most.add_argument("--kept", type=int, default=3, help="models that stay in memory (default: 3)")
-    where = parser.add_argument_group("where")
-    where.add_argument(
-        "--host", default="127.0.0.1", help="0.0.0.0: whoever reaches this machine (default: %(default)s)"
-    )
-    where.add_argument("--port", type=int, help="default: the first free one from 7860 on")
-    where.add_argument("--open_browser", action="store_true", help="show the page")
+
+
+@dataclass
+class Most:
+    """What is too much, all of them more than 0."""
+
+    upload_mb: float = flag(Limits.upload_bytes / 1e6, "size of a picture's file")
+    upload_megapixels: float = flag(Limits.upload_pixels / 1e6, "pixels of a picture, in millions")
+    model_gb: float = flag(Limits.model_bytes / 1e9, "size of the weights of a model that a visitor names")
+    concurrency: int = flag(2, "requests that are worked on at once")
+    queue: int = flag(64, "requests that may wait")
+    kept: int = flag(3, "models that stay in memory")
+
+
+@dataclass
+class Place:
+    """Where it is served."""
+
+    host: str = flag("127.0.0.1", "0.0.0.0: whoever reaches this machine")
+    port: int | None = flag(None, "default: the first free one from 7860 on")
+    open_browser: bool = flag(False, "show the page")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    for title, settings in (("what is offered", Offered), ("limits", Most), ("where", Place)):
+        add_flags(parser.add_argument_group(title), settings)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,9 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ExplainerError('the app needs gradio, which is not installed; pip install "hf-explain[space]".') from None
     from .start import make, serve
 
-    for name in ("upload_mb", "upload_megapixels", "model_gb", "concurrency", "queue", "kept"):
-        if getattr(arguments, name) <= 0:
-            raise ExplainerError(f"--{name} {getattr(arguments, name):g}; give more than 0.")
+    for name, value in given(Most, arguments).items():
+        if value <= 0:
+            raise ExplainerError(f"--{name} {value:g}; give more than 0.")
     limits = Limits(
         upload_bytes=int(arguments.upload_mb * 1e6),
         upload_pixels=int(arguments.upload_megapixels * 1e6),

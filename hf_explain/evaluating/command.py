@@ -6,58 +6,75 @@ import argparse
 import json
 import platform
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 
+from ..data.flags import DataSet
 from ..faithfulness.protocols import PRESETS, is_suite, read_protocol
+from ..jobs.flags import add_flags, check_counts, flag
 from ..jobs.models import load
-from ..modeling.errors import ExplainerError, whole_number
+from ..modeling.errors import ExplainerError
 from ..modeling.references import RAW_REFERENCES, REFERENCES, read_reference
 from .methods import DEFAULT, REFINE_STEPS, TUNE_STEPS, find_method, find_refusals, read_names
 
 REFUSED = "refused.json"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("what is measured")
-    what.add_argument("--explainer", help="Hub id or folder of an explainer; its maps are the method `learned`")
-    what.add_argument("--classifier", help="Hub id or folder of a classifier, for training-free methods alone")
-    what.add_argument(
-        "--methods",
-        help="names with commas, the first one is compared with the others: learned, refined (learned, then "
+@dataclass
+class Measured:
+    """What is measured."""
+
+    explainer: str | None = flag(None, "Hub id or folder of an explainer; its maps are the method `learned`")
+    classifier: str | None = flag(None, "Hub id or folder of a classifier, for training-free methods alone")
+    methods: str | None = flag(
+        None,
+        "names with commas, the first one is compared with the others: learned, refined (learned, then "
         f"{REFINE_STEPS} steps), tuned (of ltx: {TUNE_STEPS} steps on the picture), those of docs/methods.md, or "
         f"all: of these those that are defined for the classifier (default: learned and {DEFAULT})",
     )
-    what.add_argument("--explained", default="predicted", help="class of the maps: predicted or label")
-    data = parser.add_argument_group("pictures")
-    data.add_argument(
-        "--dataset", required=True, help="as of hf-explain train; scenes: drawn on the spot, with evidence"
-    )
-    data.add_argument("--dataset_config", help="configuration of a Hub data set that has several")
-    data.add_argument("--split", help="default: test; of a folder without one validation, else all there is")
-    data.add_argument("--dataset_size", type=int, help="the first so many pictures only; the scenes: how many")
-    data.add_argument("--image_column", help="column with the pictures (default: the only one that has some)")
-    data.add_argument("--label_column", help="column with the true classes")
-    data.add_argument("--mask_column", help="column with pictures that are not black where the evidence is")
-    data.add_argument(
-        "--scenes_seed", type=int, default=10_000, help="of the scenes; 10000 and up were never trained on"
-    )
-    how = parser.add_argument_group("how it is measured")
-    how.add_argument("--preset", nargs="+", default=["aha"], help=f"one or more of {', '.join(PRESETS)} (default: aha)")
-    how.add_argument("--reference", nargs="+", help="what removed pixels become, each in turn (default: the preset's)")
-    how.add_argument("--budgets", type=int, help="points of the curves (default: the preset's)")
-    how.add_argument("--grids", type=int, default=0, help="also DiFull, on so many grids of 2 x 2 of the pictures")
-    how.add_argument("--batch_size", type=int, default=32, help="pictures per forward (default: 32)")
-    how.add_argument("--block", type=int, default=64, help="pictures per part of the results (default: 64)")
-    how.add_argument("--dtype", help="bfloat16: the classifier's forwards are autocast to it; faster, a little off")
-    how.add_argument("--seed", type=int, default=0, help="of random methods (default: 0)")
-    out = parser.add_argument_group("results")
-    out.add_argument("--output_dir", required=True, help="folder of the results; given again, what is there is kept")
-    out.add_argument(
-        "--write_model_card", action="store_true", help="put the numbers into the card of the --explainer folder"
-    )
+    explained: str = flag("predicted", "class of the maps: predicted or label")
+
+
+@dataclass
+class Pictures(DataSet):
+    """What it is measured on."""
+
+    label_column: str | None = flag(None, "column with the true classes")
+    mask_column: str | None = flag(None, "column with pictures that are not black where the evidence is")
+    scenes_seed: int = flag(10_000, "of the scenes; 10000 and up were never trained on")
+
+
+@dataclass
+class Measurement:
+    """How it is measured."""
+
+    preset: tuple[str, ...] = flag(("aha",), f"one or more of {', '.join(PRESETS)}")
+    reference: tuple[str, ...] | None = flag(None, "what removed pixels become, each in turn (default: the preset's)")
+    budgets: int | None = flag(None, "points of the curves (default: the preset's)")
+    grids: int = flag(0, "also DiFull, on so many grids of 2 x 2 of the pictures")
+    batch_size: int = flag(32, "pictures per forward")
+    block: int = flag(64, "pictures per part of the results")
+    dtype: str | None = flag(None, "bfloat16: the classifier's forwards are autocast to it; faster, a little off")
+    seed: int = flag(0, "of random methods")
+
+
+@dataclass
+class Results:
+    """What is kept."""
+
+    output_dir: str = flag(None, "folder of the results; given again, what is there is kept", required=True)
+    write_model_card: bool = flag(False, "put the numbers into the card of the --explainer folder")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    first = "default: test; of a folder without one validation, else all there is"
+    add_flags(parser.add_argument_group("what is measured"), Measured)
+    add_flags(parser.add_argument_group("pictures"), Pictures, dataset={"required": True}, split={"help": first})
+    add_flags(parser.add_argument_group("how it is measured"), Measurement)
+    add_flags(parser.add_argument_group("results"), Results)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -120,8 +137,7 @@ def check(arguments: argparse.Namespace) -> None:
         raise ExplainerError("give --explainer, or --classifier for training-free methods alone; one of them.")
     if arguments.explained not in ("predicted", "label"):
         raise ExplainerError(f"--explained {arguments.explained}; choose predicted or label.")
-    for name in ("batch_size", "block"):
-        whole_number(f"--{name}", getattr(arguments, name), 1)
+    check_counts(arguments, "batch_size", "block")
     if arguments.dtype not in (None, "bfloat16", "float16"):
         raise ExplainerError(f"--dtype {arguments.dtype}; give bfloat16 or float16, or leave it out for float32.")
     if arguments.write_model_card and not (arguments.explainer and Path(arguments.explainer).is_dir()):

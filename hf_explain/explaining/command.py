@@ -4,61 +4,76 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.flags import DataSet
 from ..faithfulness.protocols import PRESETS
+from ..jobs.flags import add_flags, check_counts, flag
 from ..jobs.models import load
 from ..methods import METHODS
-from ..modeling.errors import ExplainerError, spelled_as, whole_number
+from ..modeling.errors import ExplainerError, spelled_as
 from .pictures import check_names, explain_pictures, is_picture, maker
 from .pipeline import ImageAttributionPipeline, find_method
+
+
+@dataclass
+class Explained:
+    """What is explained."""
+
+    explainer: str | None = flag(None, "Hub id or folder of an explainer")
+    classifier: str | None = flag(None, "Hub id or folder of a classifier, to be explained by --method")
+    method: str | None = flag(None, f"one of {', '.join(METHODS)}")
+    target: tuple[str, ...] | None = flag(None, "labels or indices of the classes to explain (default: the prediction)")
+    top_k: int | None = flag(None, "explain this many of the most probable classes instead")
+
+
+@dataclass
+class Explanation:
+    """How it is explained."""
+
+    refine_steps: int | None = flag(None, "steps of refinement of each map (default: none)")
+    measure: str | None = flag(None, f"measure each map by a preset: {', '.join(PRESETS)}")
+    output_size: str | None = flag(None, "image: maps of the picture's own size (default); model: of its input's")
+    seed: int | None = flag(None, "of a method that draws random numbers, and of the refinement")
+    batch_size: int = flag(8, "pictures per forward")
+    num_workers: int = flag(0, "processes that read pictures meanwhile")
+
+
+@dataclass
+class Pictures(DataSet):
+    """A data set to explain."""
+
+    keep_columns: tuple[str, ...] = flag((), "other columns to keep, as source_<name>")
+    streaming: bool = flag(False, "read while explaining instead of downloading first")
+    scenes_seed: int = flag(10_000, "of the scenes")
+
+
+@dataclass
+class Results:
+    """What is kept."""
+
+    output_dir: str | None = flag(
+        None, "folder of the new data set, where what is there is kept; of a picture's overlays (default: here)"
+    )
+    overlays: bool = flag(False, "draw every map over its picture, into overlays/")
+    no_maps: bool = flag(False, "leave the maps out: label, score and overlays only")
+    no_images: bool = flag(False, "leave the pictures out of the new data set")
+    block: int = flag(256, "pictures per file of the new data set")
+    push_to_hub: bool = flag(False, "push the new data set at the end")
+    hub_dataset_id: str | None = flag(None, "where to (default: the name of the output folder)")
+    hub_private: bool = flag(False, "make a new repository a private one")
+    dry_run: bool = flag(False, "explain a few pictures: print the time and disk of all")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what is explained")
     what.add_argument("picture", nargs="*", help="pictures (files or URLs); or one thing that --dataset takes")
-    what.add_argument("--explainer", help="Hub id or folder of an explainer")
-    what.add_argument("--classifier", help="Hub id or folder of a classifier, to be explained by --method")
-    what.add_argument("--method", help=f"one of {', '.join(METHODS)}")
-    what.add_argument(
-        "--target", nargs="+", help="labels or indices of the classes to explain (default: the prediction)"
-    )
-    what.add_argument("--top_k", type=int, help="explain this many of the most probable classes instead")
-    how = parser.add_argument_group("how")
-    how.add_argument("--refine_steps", type=int, help="steps of refinement of each map (default: none)")
-    how.add_argument("--measure", help=f"measure each map by a preset: {', '.join(PRESETS)}")
-    how.add_argument("--output_size", help="image: maps of the picture's own size (default); model: of its input's")
-    how.add_argument("--seed", type=int, help="of a method that draws random numbers, and of the refinement")
-    how.add_argument("--batch_size", type=int, default=8, help="pictures per forward (default: 8)")
-    how.add_argument("--num_workers", type=int, default=0, help="processes that read pictures meanwhile (default: 0)")
-    data = parser.add_argument_group("a data set")
-    data.add_argument(
-        "--dataset",
-        help="Hub id, folder of pictures, folder of save_to_disk, parquet files, or scenes: drawn on the spot",
-    )
-    data.add_argument("--dataset_config", help="configuration of a Hub data set that has several")
-    data.add_argument("--split", help="default: train")
-    data.add_argument(
-        "--dataset_size", type=int, help="the first so many pictures only; the scenes: how many there are"
-    )
-    data.add_argument("--image_column", help="column with the pictures (default: the only one that has some)")
-    data.add_argument("--keep_columns", nargs="+", default=[], help="other columns to keep, as source_<name>")
-    data.add_argument("--streaming", action="store_true", help="read while explaining instead of downloading first")
-    data.add_argument("--scenes_seed", type=int, default=10_000, help="of the scenes (default: 10000)")
-    out = parser.add_argument_group("results")
-    out.add_argument(
-        "--output_dir",
-        help="folder of the new data set, where what is there is kept; of a picture's overlays (default: here)",
-    )
-    out.add_argument("--overlays", action="store_true", help="draw every map over its picture, into overlays/")
-    out.add_argument("--no_maps", action="store_true", help="leave the maps out: label, score and overlays only")
-    out.add_argument("--no_images", action="store_true", help="leave the pictures out of the new data set")
-    out.add_argument("--block", type=int, default=256, help="pictures per file of the new data set (default: 256)")
-    out.add_argument("--push_to_hub", action="store_true", help="push the new data set at the end")
-    out.add_argument("--hub_dataset_id", help="where to (default: the name of the output folder)")
-    out.add_argument("--hub_private", action="store_true", help="make a new repository a private one")
-    out.add_argument("--dry_run", action="store_true", help="explain a few pictures: print the time and disk of all")
+    add_flags(what, Explained)
+    add_flags(parser.add_argument_group("how"), Explanation)
+    add_flags(parser.add_argument_group("a data set"), Pictures)
+    add_flags(parser.add_argument_group("results"), Results)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -107,8 +122,7 @@ def check(arguments: argparse.Namespace) -> None:
         raise ExplainerError(
             "--target and --top_k were both given; give the classes, or how many of the most probable ones."
         )
-    for name in ("batch_size", "block"):
-        whole_number(f"--{name}", getattr(arguments, name), 1)
+    check_counts(arguments, "batch_size", "block")
     single = check_names(arguments.picture or [arguments.dataset])
     if not (single or arguments.output_dir or arguments.dry_run):
         raise ExplainerError("--output_dir is missing; give a folder for the new data set, or --dry_run.")

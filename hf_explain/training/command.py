@@ -6,10 +6,11 @@ import argparse
 import os
 import signal
 import sys
-from dataclasses import fields
-from typing import Any, get_type_hints
+from dataclasses import dataclass, fields
+from typing import Any
 
-from ..jobs.flags import documented, flag
+from ..data.flags import DataSet
+from ..jobs.flags import add_flags, flag, given
 from ..jobs.models import check_kind
 from ..modeling.errors import ExplainerError, unknown_name
 from ..modeling.modeling_diffmask import DiffMaskExplainerForImageClassification
@@ -32,65 +33,69 @@ USUAL: dict[str, dict[str, Any]] = {
 EVALUATION_SEED = 1  # of the scenes to judge by; those to train on have seed 0
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("what is trained")
-    what.add_argument("--classifier", help="Hub id or folder of the classifier to explain")
-    what.add_argument("--classifier_revision", help="branch, tag or commit of the classifier")
-    what.add_argument("--explainer", help="Hub id or folder of a trained explainer to train further, instead")
-    what.add_argument("--method", default="ranking", help=f"how it is trained: {', '.join(METHODS)}")
-    what.add_argument("--preset", default="small", help="size of the head: tiny, small or base")
-    what.add_argument("--hybrid", action="store_true", help="the maps see the classifier's slopes too: slower, finer")
-    what.add_argument(
-        "--neighborhood", type=int, metavar="PIXELS",
-        help="side, odd, of the window whose mean is added to every pixel of a finished map (default: 1, none)",
-    )  # fmt: skip
-    what.add_argument("--backbone", help="Hub id or folder of a second model whose hidden states are read instead")
-    what.add_argument("--output_dir", help="folder for the explainer, its checkpoints and the log")
-    data = parser.add_argument_group("pictures")
-    data.add_argument(
-        "--dataset",
-        required=True,
-        help="Hub id, folder of pictures, folder of save_to_disk, parquet files, or scenes: drawn on the spot",
+@dataclass
+class Trained:
+    """What is trained."""
+
+    classifier: str | None = flag(None, "Hub id or folder of the classifier to explain")
+    classifier_revision: str | None = flag(None, "branch, tag or commit of the classifier")
+    explainer: str | None = flag(None, "Hub id or folder of a trained explainer to train further, instead")
+    method: str = flag("ranking", f"how it is trained: {', '.join(METHODS)}")
+    preset: str = flag("small", "size of the head: tiny, small or base")
+    hybrid: bool = flag(False, "the maps see the classifier's slopes too: slower, finer")
+    neighborhood: int | None = flag(
+        None,
+        "side, odd, of the window whose mean is added to every pixel of a finished map (default: 1, none)",
+        metavar="PIXELS",
     )
-    data.add_argument("--dataset_config", help="configuration of a Hub data set that has several")
-    data.add_argument("--split", help="split to train on (default: train)")
-    data.add_argument("--image_column", help="column with the pictures (default: the only one that has some)")
-    data.add_argument("--dataset_size", type=int, help="use this many pictures only; the scenes: how many there are")
-    data.add_argument("--image_size", type=int, help="pixels of the scenes (default: what the classifier takes)")
-    data.add_argument("--streaming", action="store_true", help="read while training instead of downloading first")
-    data.add_argument("--eval_dataset", help="another data set to judge by")
-    data.add_argument("--eval_split", help="split to judge by (default: pictures held out of the training split)")
-    data.add_argument("--eval_size", type=int, help="pictures to judge by; 0 for none (default: 64, at most a tenth)")
+    backbone: str | None = flag(None, "Hub id or folder of a second model whose hidden states are read instead")
+    output_dir: str | None = flag(None, "folder for the explainer, its checkpoints and the log")
+
+
+@dataclass
+class Pictures(DataSet):
+    """What it is trained on."""
+
+    image_size: int | None = flag(None, "pixels of the scenes (default: what the classifier takes)")
+    streaming: bool = flag(False, "read while training instead of downloading first")
+    eval_dataset: str | None = flag(None, "another data set to judge by")
+    eval_split: str | None = flag(None, "split to judge by (default: pictures held out of the training split)")
+    eval_size: int | None = flag(None, "pictures to judge by; 0 for none (default: 64, at most a tenth)")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_flags(parser.add_argument_group("what is trained"), Trained)
+    add_flags(parser.add_argument_group("pictures"), Pictures, dataset={"required": True})
     parser.add_argument(
         "--dry_run", action="store_true", help="two real steps: print what the run will cost, save nothing"
     )
-    settings = parser.add_argument_group("settings of the training")
-    helps, types = documented(TrainingConfig), get_type_hints(TrainingConfig)
+    add_flags(parser.add_argument_group("settings of the training"), TrainingConfig, **of_method())
+
+
+def of_method() -> dict[str, dict]:
+    """The settings whose usual value depends on the method: None says that they were not given."""
+    changes = {}
     for field in fields(TrainingConfig):
-        options = flag(types[field.name], field.default, helps[field.name])
-        others = [f"{values[field.name]:g} with {name}" for name, values in USUAL.items() if field.name in values]
-        if others:  # None says that it was not given
-            options |= {"default": None, "help": f"{options['help'][:-1]}; {', '.join(others)})"}
-        settings.add_argument(f"--{field.name}", **options)
+        usual = [f"{values[field.name]:g} with {name}" for name, values in USUAL.items() if field.name in values]
+        if usual:
+            help_ = f"{field.metadata['help']} (default: {field.default:g}; {', '.join(usual)})"
+            changes[field.name] = {"default": None, "help": help_}
+    return changes
 
 
 def run(arguments: argparse.Namespace) -> int:
     from ..jobs.processes import leave, print_once
 
     check(arguments)
-    given = {field.name: getattr(arguments, field.name) for field in fields(TrainingConfig)}
     usual = {field.name: field.default for field in fields(TrainingConfig)} | USUAL[arguments.method]
-    values: dict[str, Any] = {
-        key: usual[key] if v is None else tuple(v) if isinstance(v, list) else v for key, v in given.items()
-    }
-    config = TrainingConfig(**values)
+    values = given(TrainingConfig, arguments)
+    config = TrainingConfig(**{name: usual[name] if value is None else value for name, value in values.items()})
     explainer = make_explainer(arguments, config)
     dataset, eval_dataset = open_data(arguments, config, explainer)
     if arguments.dry_run:
         from .dry_run import dry_run
 
-        cost = dry_run(explainer, dataset, config, eval_dataset)
-        print_once(cost)
+        print_once(dry_run(explainer, dataset, config, eval_dataset))
         return leave(0)
     from .loop import train
 
@@ -166,23 +171,20 @@ def open_data(arguments: argparse.Namespace, config: TrainingConfig, explainer):
 
     processor = explainer.image_processor
     size = arguments.image_size or max(explainer.config.image_size)
-    one = {"image_column": arguments.image_column, "streaming": arguments.streaming, "image_size": size}
+    one = {"streaming": arguments.streaming, "image_size": size}
+    scenes = arguments.dataset == "scenes"
     dataset = open_pictures(
-        arguments.dataset, processor, arguments.dataset_config, arguments.split, size=arguments.dataset_size,
-        seed=0 if arguments.dataset == "scenes" else config.seed, **one,
+        arguments.dataset, processor, arguments.dataset_config, arguments.split, arguments.image_column,
+        size=arguments.dataset_size, seed=0 if scenes else config.seed, **one,
     )  # fmt: skip
-    count, scenes = arguments.eval_size, arguments.eval_dataset in (None, "scenes") and arguments.dataset == "scenes"
+    name, count = arguments.eval_dataset or arguments.dataset, arguments.eval_size
     if count == 0:
         return dataset, None
     if arguments.eval_dataset or arguments.eval_split or scenes:
-        name = arguments.eval_dataset or arguments.dataset
         own = name == arguments.dataset
-        seed = EVALUATION_SEED if name == "scenes" else config.seed
         judged = open_pictures(
-            name, processor, arguments.dataset_config if own else None, arguments.eval_split, seed=seed,
-            **one | ({} if own else {"image_column": None}),
+            name, processor, arguments.dataset_config if own else None, arguments.eval_split,
+            arguments.image_column if own else None, seed=EVALUATION_SEED if name == "scenes" else config.seed, **one,
         )  # fmt: skip
         return dataset, choose(judged, count, config.seed)
-    if arguments.streaming:
-        return dataset, None
-    return hold_out(dataset, count, config.seed)
+    return (dataset, None) if arguments.streaming else hold_out(dataset, count, config.seed)
