@@ -3,54 +3,39 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 
-from ..jobs.flags import add_flags, flag, given
+from ..jobs.flags import flag
 from ..modeling.errors import ExplainerError
 from .uploads import Limits
 
-
-@dataclass
-class Offered:
-    """What is offered."""
-
-    model: tuple[str, ...] = flag(
-        (),
-        "Hub ids or folders of explainers and classifiers, the first one at the start (default: the demo's "
-        "explainer, trained on this machine at the first start)",
-    )
-    examples: tuple[str, ...] | None = flag(None, "files of pictures (default: drawn ones)")
-    cache_dir: str | None = flag(None, "of the demo's explainer and the examples (default: hf-explain in HF_HOME)")
-    closed: bool = flag(False, "visitors cannot name other models of the Hub")
-    trust_remote_code: bool = flag(
-        False, "run the code that models bring along, those that visitors name too: it can do whatever you can"
-    )
-
-
-@dataclass
-class Most:
-    """What is too much, all of them more than 0."""
-
-    upload_mb: float = flag(Limits.upload_bytes / 1e6, "size of a picture's file")
-    upload_megapixels: float = flag(Limits.upload_pixels / 1e6, "pixels of a picture, in millions")
-    model_gb: float = flag(Limits.model_bytes / 1e9, "size of the weights of a model that a visitor names")
-    concurrency: int = flag(2, "requests that are worked on at once")
-    queue: int = flag(64, "requests that may wait")
-    kept: int = flag(3, "models that stay in memory")
-
-
-@dataclass
-class Place:
-    """Where it is served."""
-
-    host: str = flag("127.0.0.1", "0.0.0.0: whoever reaches this machine")
-    port: int | None = flag(None, "default: the first free one from 7860 on")
-    open_browser: bool = flag(False, "show the page")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    for title, settings in (("what is offered", Offered), ("limits", Most), ("where", Place)):
-        add_flags(parser.add_argument_group(title), settings)
+FLAGS = {
+    "what is offered": {
+        "--model": flag(
+            "Hub ids or folders of explainers and classifiers, the first one at the start (default: the demo's "
+            "explainer, trained on this machine at the first start)",
+            (),
+        ),
+        "--examples": flag("files of pictures (default: drawn ones)", nargs="+"),
+        "--cache_dir": flag("of the demo's explainer and the examples (default: hf-explain in HF_HOME)"),
+        "--closed": flag("visitors cannot name other models of the Hub", False),
+        "--trust_remote_code": flag(
+            "run the code that models bring along, those that visitors name too: it can do whatever you can", False
+        ),
+    },
+    "limits": {
+        "--upload_mb": flag("size of a picture's file", Limits.upload_bytes / 1e6),
+        "--upload_megapixels": flag("pixels of a picture, in millions", Limits.upload_pixels / 1e6),
+        "--model_gb": flag("size of the weights of a model that a visitor names", Limits.model_bytes / 1e9),
+        "--concurrency": flag("requests that are worked on at once", 2),
+        "--queue": flag("requests that may wait", 64),
+        "--kept": flag("models that stay in memory", 3),
+    },
+    "where": {
+        "--host": flag("0.0.0.0: whoever reaches this machine", "127.0.0.1"),
+        "--port": flag("default: the first free one from 7860 on", type=int),
+        "--open_browser": flag("show the page", False),
+    },
+}
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -60,9 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ExplainerError('the app needs gradio, which is not installed; pip install "hf-explain[space]".') from None
     from .start import make, serve
 
-    for name, value in given(Most, arguments).items():
-        if value <= 0:
-            raise ExplainerError(f"--{name} {value:g}; give more than 0.")
+    for name in FLAGS["limits"]:
+        if (value := getattr(arguments, name[2:])) <= 0:
+            raise ExplainerError(f"{name} {value:g}; give more than 0.")
     limits = Limits(
         upload_bytes=int(arguments.upload_mb * 1e6),
         upload_pixels=int(arguments.upload_megapixels * 1e6),

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import PIL.Image
 
-from ..modeling.errors import ExplainerError, whole_number
-from .opening import as_pictures, open_rows, read_cell
-from .scenes import SCENES, SceneRows
+from ..modeling.errors import ExplainerError
+from .opening import open_columns, read_cell
 
 
 class Source:
@@ -61,24 +60,21 @@ def open_source(
     name: str, config_name: str | None = None, split: str | None = None, image_column: str | None = None,
     kept: Sequence[str] = (), size: int | None = None, streaming: bool = False, image_size: int = 64, seed: int = 0,
 ) -> Source:  # fmt: skip
-    """The data set `name`, as `data.open_pictures` names them.
+    """The data set `name`, as `opening.open_columns` names them.
 
     Args:
         kept: columns that are wanted beside the pictures.
-        size: the first so many pictures only; of the scenes, how many there are.
         image_size, seed: of the scenes.
     """
-    whole_number("dataset_size", size, 1)
-    if name == "scenes":
-        known = ("label", "mask")
-        if streaming or set(kept) - set(known):
-            raise ExplainerError(f"the scenes have the columns {', '.join(known)} beside the pictures, and no stream.")
-        return Source(SceneRows(size or SCENES, seed, image_size), "image", "the scenes", kept, size or SCENES)
-    rows = open_rows(name, config_name, split, streaming, labels=bool(kept))
-    rows, column = as_pictures(rows, image_column, name, kept)
+    known = ("label", "mask")
+    if name == "scenes" and (streaming or set(kept) - set(known)):
+        raise ExplainerError(f"the scenes have the columns {', '.join(known)} beside the pictures, and no stream.")
+    rows, column, called = open_columns(
+        name, config_name, [split], image_column, size,
+        seed=seed, side=image_size, kept=kept, labels=bool(kept), streaming=streaming,
+    )  # fmt: skip
     if streaming:
-        return Source(rows.take(size) if size else rows, column, name, kept)
-    rows = rows.select(range(min(size, len(rows)))) if size else rows
+        return Source(rows, column, called, kept)
     if not len(rows):
         raise ExplainerError(f"{name} holds no picture; give a data set that does.")
-    return Source(rows, column, name, kept, len(rows))
+    return Source(rows, column, called, kept, len(rows))

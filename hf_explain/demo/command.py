@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 
 from ..data.small_classifiers import RECIPES
-from ..jobs.flags import add_flags, given
+from ..jobs.flags import flags_of, given
 from .run import Demo
 from .run import run as run_demo
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_flags(parser, Demo, backbone={"metavar": "|".join(RECIPES), "help": "of the classifier"})
+FLAGS = {"": flags_of(Demo)}
+FLAGS[""]["--backbone"] |= {"metavar": "|".join(RECIPES), "help": "of the classifier (default: vit)"}
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 from ..data.scenes import to_pixels
-from ..jobs.flags import flag
+from ..jobs.flags import setting
 from ..modeling.classifier import Classifier
 from ..modeling.errors import ExplainerError
 from ..modeling.modeling_diffmask import DiffMaskExplainerForImageClassification
@@ -32,14 +32,14 @@ TRAIN, HELD_OUT = 0, 10_000  # seeds
 class Counting:
     """The settings of a run."""
 
-    output_dir: str = flag("hf-explain-counting", "gets classifier/, explainer/ and metrics.json")
-    seed: int = flag(0, "of both trainings")
-    pictures: int = flag(6000, "how many both are trained on")
-    held_out: int = flag(600, "how many both are judged by")
-    epochs: int = flag(12, "of the classifier")
-    steps: int = flag(1000, "of the explainer")
-    batch_size: int = flag(64, "pictures per step of the explainer")
-    learning_rate: float = flag(5e-3, "of the gates")
+    output_dir: str = setting("hf-explain-counting", "gets classifier/, explainer/ and metrics.json")
+    seed: int = setting(0, "of both trainings")
+    pictures: int = setting(6000, "how many both are trained on")
+    held_out: int = setting(600, "how many both are judged by")
+    epochs: int = setting(12, "of the classifier")
+    steps: int = setting(1000, "of the explainer")
+    batch_size: int = setting(64, "pictures per step of the explainer")
+    learning_rate: float = setting(5e-3, "of the gates")
 
 
 def draw_counting(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

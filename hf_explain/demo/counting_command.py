@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from ..jobs.flags import add_flags, given
+from ..jobs.flags import flags_of, given
 from .counting import Counting
 from .counting import run as run_counting
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_flags(parser, Counting)
+FLAGS = {"": flags_of(Counting)}
 
 
 def run(arguments: argparse.Namespace) -> int:

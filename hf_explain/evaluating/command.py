@@ -6,15 +6,14 @@ import argparse
 import json
 import platform
 import sys
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from ..data.flags import DataSet
+from ..data.flags import DATA_SET, SCENES_SEED
 from ..faithfulness.protocols import PRESETS, is_suite, read_protocol
-from ..jobs.flags import add_flags, check_counts, flag
+from ..jobs.flags import check_counts, flag
 from ..jobs.models import load
 from ..modeling.errors import ExplainerError
 from ..modeling.references import RAW_REFERENCES, REFERENCES, read_reference
@@ -23,58 +22,40 @@ from .methods import DEFAULT, REFINE_STEPS, TUNE_STEPS, find_method, find_refusa
 REFUSED = "refused.json"
 
 
-@dataclass
-class Measured:
-    """What is measured."""
-
-    explainer: str | None = flag(None, "Hub id or folder of an explainer; its maps are the method `learned`")
-    classifier: str | None = flag(None, "Hub id or folder of a classifier, for training-free methods alone")
-    methods: str | None = flag(
-        None,
-        "names with commas, the first one is compared with the others: learned, refined (learned, then "
-        f"{REFINE_STEPS} steps), tuned (of ltx: {TUNE_STEPS} steps on the picture), those of docs/methods.md, or "
-        f"all: of these those that are defined for the classifier (default: learned and {DEFAULT})",
-    )
-    explained: str = flag("predicted", "class of the maps: predicted or label")
-
-
-@dataclass
-class Pictures(DataSet):
-    """What it is measured on."""
-
-    label_column: str | None = flag(None, "column with the true classes")
-    mask_column: str | None = flag(None, "column with pictures that are not black where the evidence is")
-    scenes_seed: int = flag(10_000, "of the scenes; 10000 and up were never trained on")
-
-
-@dataclass
-class Measurement:
-    """How it is measured."""
-
-    preset: tuple[str, ...] = flag(("aha",), f"one or more of {', '.join(PRESETS)}")
-    reference: tuple[str, ...] | None = flag(None, "what removed pixels become, each in turn (default: the preset's)")
-    budgets: int | None = flag(None, "points of the curves (default: the preset's)")
-    grids: int = flag(0, "also DiFull, on so many grids of 2 x 2 of the pictures")
-    batch_size: int = flag(32, "pictures per forward")
-    block: int = flag(64, "pictures per part of the results")
-    dtype: str | None = flag(None, "bfloat16: the classifier's forwards are autocast to it; faster, a little off")
-    seed: int = flag(0, "of random methods")
-
-
-@dataclass
-class Results:
-    """What is kept."""
-
-    output_dir: str = flag(None, "folder of the results; given again, what is there is kept", required=True)
-    write_model_card: bool = flag(False, "put the numbers into the card of the --explainer folder")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    first = "default: test; of a folder without one validation, else all there is"
-    add_flags(parser.add_argument_group("what is measured"), Measured)
-    add_flags(parser.add_argument_group("pictures"), Pictures, dataset={"required": True}, split={"help": first})
-    add_flags(parser.add_argument_group("how it is measured"), Measurement)
-    add_flags(parser.add_argument_group("results"), Results)
+FLAGS = {
+    "what is measured": {
+        "--explainer": flag("Hub id or folder of an explainer; its maps are the method `learned`"),
+        "--classifier": flag("Hub id or folder of a classifier, for training-free methods alone"),
+        "--methods": flag(
+            "names with commas, the first one is compared with the others: learned, refined (learned, then "
+            f"{REFINE_STEPS} steps), tuned (of ltx: {TUNE_STEPS} steps on the picture), those of docs/methods.md, or "
+            f"all: of these those that are defined for the classifier (default: learned and {DEFAULT})"
+        ),
+        "--explained": flag("class of the maps: predicted or label", "predicted"),
+    },
+    "pictures": {
+        **DATA_SET,
+        "--dataset": DATA_SET["--dataset"] | {"required": True},
+        "--split": flag("default: test; of a folder without one validation, else all there is"),
+        "--label_column": flag("column with the true classes"),
+        "--mask_column": flag("column with pictures that are not black where the evidence is"),
+        **SCENES_SEED,
+    },
+    "how it is measured": {
+        "--preset": flag(f"one or more of {', '.join(PRESETS)}", ("aha",)),
+        "--reference": flag("what removed pixels become, each in turn (default: the preset's)", nargs="+"),
+        "--budgets": flag("points of the curves (default: the preset's)", type=int),
+        "--grids": flag("also DiFull, on so many grids of 2 x 2 of the pictures", 0),
+        "--batch_size": flag("pictures per forward", 32),
+        "--block": flag("pictures per part of the results", 64),
+        "--dtype": flag("bfloat16: the classifier's forwards are autocast to it; faster, a little off"),
+        "--seed": flag("of random methods", 0),
+    },
+    "results": {
+        "--output_dir": flag("folder of the results; given again, what is there is kept", required=True),
+        "--write_model_card": flag("put the numbers into the card of the --explainer folder", False),
+    },
+}
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,76 +4,55 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.flags import DataSet
+from ..data.flags import DATA_SET, SCENES_SEED, STREAMING
 from ..faithfulness.protocols import PRESETS
-from ..jobs.flags import add_flags, check_counts, flag
+from ..jobs.flags import check_counts, flag
 from ..jobs.models import load
 from ..methods import METHODS
 from ..modeling.errors import ExplainerError, spelled_as
 from .pictures import check_names, explain_pictures, is_picture, maker
 from .pipeline import ImageAttributionPipeline, find_method
 
-
-@dataclass
-class Explained:
-    """What is explained."""
-
-    explainer: str | None = flag(None, "Hub id or folder of an explainer")
-    classifier: str | None = flag(None, "Hub id or folder of a classifier, to be explained by --method")
-    method: str | None = flag(None, f"one of {', '.join(METHODS)}")
-    target: tuple[str, ...] | None = flag(None, "labels or indices of the classes to explain (default: the prediction)")
-    top_k: int | None = flag(None, "explain this many of the most probable classes instead")
-
-
-@dataclass
-class Explanation:
-    """How it is explained."""
-
-    refine_steps: int | None = flag(None, "steps of refinement of each map (default: none)")
-    measure: str | None = flag(None, f"measure each map by a preset: {', '.join(PRESETS)}")
-    output_size: str | None = flag(None, "image: maps of the picture's own size (default); model: of its input's")
-    seed: int | None = flag(None, "of a method that draws random numbers, and of the refinement")
-    batch_size: int = flag(8, "pictures per forward")
-    num_workers: int = flag(0, "processes that read pictures meanwhile")
-
-
-@dataclass
-class Pictures(DataSet):
-    """A data set to explain."""
-
-    keep_columns: tuple[str, ...] = flag((), "other columns to keep, as source_<name>")
-    streaming: bool = flag(False, "read while explaining instead of downloading first")
-    scenes_seed: int = flag(10_000, "of the scenes")
-
-
-@dataclass
-class Results:
-    """What is kept."""
-
-    output_dir: str | None = flag(
-        None, "folder of the new data set, where what is there is kept; of a picture's overlays (default: here)"
-    )
-    overlays: bool = flag(False, "draw every map over its picture, into overlays/")
-    no_maps: bool = flag(False, "leave the maps out: label, score and overlays only")
-    no_images: bool = flag(False, "leave the pictures out of the new data set")
-    block: int = flag(256, "pictures per file of the new data set")
-    push_to_hub: bool = flag(False, "push the new data set at the end")
-    hub_dataset_id: str | None = flag(None, "where to (default: the name of the output folder)")
-    hub_private: bool = flag(False, "make a new repository a private one")
-    dry_run: bool = flag(False, "explain a few pictures: print the time and disk of all")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("what is explained")
-    what.add_argument("picture", nargs="*", help="pictures (files or URLs); or one thing that --dataset takes")
-    add_flags(what, Explained)
-    add_flags(parser.add_argument_group("how"), Explanation)
-    add_flags(parser.add_argument_group("a data set"), Pictures)
-    add_flags(parser.add_argument_group("results"), Results)
+FLAGS = {
+    "what is explained": {
+        "picture": flag("pictures (files or URLs); or one thing that --dataset takes", nargs="*"),
+        "--explainer": flag("Hub id or folder of an explainer"),
+        "--classifier": flag("Hub id or folder of a classifier, to be explained by --method"),
+        "--method": flag(f"one of {', '.join(METHODS)}"),
+        "--target": flag("labels or indices of the classes to explain (default: the prediction)", nargs="+"),
+        "--top_k": flag("explain this many of the most probable classes instead", type=int),
+    },
+    "how": {
+        "--refine_steps": flag("steps of refinement of each map (default: none)", type=int),
+        "--measure": flag(f"measure each map by a preset: {', '.join(PRESETS)}"),
+        "--output_size": flag("image: maps of the picture's own size (default); model: of its input's"),
+        "--seed": flag("of a method that draws random numbers, and of the refinement", type=int),
+        "--batch_size": flag("pictures per forward", 8),
+        "--num_workers": flag("processes that read pictures meanwhile", 0),
+    },
+    "a data set": {
+        **DATA_SET,
+        "--keep_columns": flag("other columns to keep, as source_<name>", ()),
+        **STREAMING,
+        **SCENES_SEED,
+    },
+    "results": {
+        "--output_dir": flag(
+            "folder of the new data set, where what is there is kept; of a picture's overlays (default: here)"
+        ),
+        "--overlays": flag("draw every map over its picture, into overlays/", False),
+        "--no_maps": flag("leave the maps out: label, score and overlays only", False),
+        "--no_images": flag("leave the pictures out of the new data set", False),
+        "--block": flag("pictures per file of the new data set", 256),
+        "--push_to_hub": flag("push the new data set at the end", False),
+        "--hub_dataset_id": flag("where to (default: the name of the output folder)"),
+        "--hub_private": flag("make a new repository a private one", False),
+        "--dry_run": flag("explain a few pictures: print the time and disk of all", False),
+    },
+}
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -53,15 +53,11 @@ def stem_of(name: str) -> str:
 
 def explain_pictures(names: list[str], pipe, targets, folder: Path, made_by: str) -> None:
     for name in names:
-        explain_picture(name, pipe, targets, folder, made_by)
-
-
-def explain_picture(name: str, pipe, targets, folder: Path, made_by: str) -> None:
-    found = pipe([name], target=None if targets is None else [targets])[0]
-    folder.mkdir(parents=True, exist_ok=True)
-    for entry in found:
-        path = folder / f"{stem_of(name)}-{entry['index']}-{slug(entry['label'])}-{made_by}.png"
-        entry["heatmap"].save(path)
-        measured = entry.get("faithfulness", {})
-        areas = "".join(f", {key} {value:.3f}" for key, value in measured.items() if isinstance(value, float))
-        print(f"{entry['label']}: {entry['score']:.3f}{areas}, {path}")
+        found = pipe([name], target=None if targets is None else [targets])[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        for entry in found:
+            path = folder / f"{stem_of(name)}-{entry['index']}-{slug(entry['label'])}-{made_by}.png"
+            entry["heatmap"].save(path)
+            measured = entry.get("faithfulness", {})
+            areas = "".join(f", {key} {value:.3f}" for key, value in measured.items() if isinstance(value, float))
+            print(f"{entry['label']}: {entry['score']:.3f}{areas}, {path}")

@@ -1,4 +1,4 @@
-"""Flags of a command line: one for each field of a dataclass, with the field's type, default and help."""
+"""Flags of a command line: tables of what argparse is told, written out or read off a dataclass of settings."""
 
 from __future__ import annotations
 
@@ -9,36 +9,47 @@ from typing import Any, get_type_hints
 from ..modeling.errors import whole_number
 
 
-def flag(default, help_: str, **options) -> Any:
-    """A field of a dataclass that is a flag too; `options` of argparse are what its type does not say."""
-    return field(default=default, metadata={"help": help_, **options})
+def flag(help_: str, default=None, **options) -> dict[str, Any]:
+    """What argparse is told of a flag: its type is that of its default, and the help ends with this.
+
+    >>> flag("pictures per forward", 8)
+    {'type': <class 'int'>, 'default': 8, 'help': 'pictures per forward (default: 8)'}
+    """
+    if default is False:
+        kind: dict[str, Any] = {"action": "store_true"}
+    elif isinstance(default, tuple):
+        kind = {"nargs": "+"}
+    else:
+        kind = {"type": str if default is None else type(default)}
+    shown = " ".join(default) if isinstance(default, tuple) else default
+    if shown or type(shown) is int:
+        help_ = f"{help_} (default: {shown:g})" if isinstance(shown, float) else f"{help_} (default: {shown})"
+    return {**kind, "default": default, "help": help_.replace("%", "%%"), **options}
 
 
-def add_flags(parser: argparse._ActionsContainer, settings: type, **changes: dict) -> None:
-    """Adds a flag for every field of `settings`; `changes` are options that single ones have in this command."""
-    types = get_type_hints(settings)
+def setting(default, help_: str) -> Any:
+    """A field of a dataclass of settings, which knows what `--help` says of it."""
+    return field(default=default, metadata={"help": help_})
+
+
+def flags_of(settings: type) -> dict[str, dict]:
+    """A flag for every field of a dataclass of settings, where None does not say the type."""
+    types, found = get_type_hints(settings), {}
     for one in fields(settings):
-        options = {"default": one.default, **one.metadata, **changes.get(one.name, {})}
-        parser.add_argument(f"--{one.name}", **of_type(str(types[one.name])), **with_default(options))
+        kind = str(types[one.name])
+        options: dict[str, Any] = {"nargs": "+"} if "tuple" in kind else {}
+        if one.default is not False:
+            options["type"] = next(word for word in (str, float, int) if word.__name__ in kind)
+        found[f"--{one.name}"] = flag(one.metadata["help"], one.default, **options)
+    return found
 
 
-def of_type(kind: str) -> dict[str, Any]:
-    """How argparse reads a field of this type: a word as the most general kind that is named, several for a tuple."""
-    if "bool" in kind:
-        return {"action": "store_true"}
-    word = next(known for known in (str, float, int) if known.__name__ in kind)
-    return {"type": word, **({"nargs": "+"} if "tuple" in kind else {})}
-
-
-def with_default(options: dict[str, Any]) -> dict[str, Any]:
-    """The same options, with the default in the help if there is one to name."""
-    default, help_ = options["default"], options["help"]
-    if not (default is None or default is False or default == ()):
-        shown = (
-            " ".join(default) if isinstance(default, tuple) else f"{default:{'g' if type(default) is float else ''}}"
-        )
-        help_ = f"{help_} (default: {shown})"
-    return {**options, "help": help_.replace("%", "%%")}
+def add_flags(parser: argparse.ArgumentParser, groups: dict[str, dict[str, dict]]) -> None:
+    """Adds the flags of every group under its title, those of the group "" under none."""
+    for title, flags in groups.items():
+        group = parser.add_argument_group(title) if title else parser
+        for name, options in flags.items():
+            group.add_argument(name, **options)
 
 
 def given(settings: type, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -4,50 +4,35 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
-from ..jobs.flags import add_flags, flag
+from ..jobs.flags import flag
 from ..modeling.errors import ExplainerError
 from ..modeling.frozen_models import REPO_ID
 from ..modeling.modeling_explainer import ExplainerForImageClassification
 from .folders import check, lay_out
 
-
-@dataclass
-class Published:
-    """What is published."""
-
-    explainer: str = flag(None, "folder of the explainer", required=True)
-    include_classifier: bool | None = flag(None, "put the classifier inside the repository")
-    remote_code: bool = flag(False, "also the branch remote-code, for people without hf-explain")
-    space: bool = flag(False, "also a Space with the app and this explainer")
-
-
-@dataclass
-class Card:
-    """What its card says."""
-
-    results: str | None = flag(None, "folder or results.json of hf-explain evaluate, of this explainer's weights")
-    pictures: tuple[str, ...] = flag((), "pictures whose maps the card shows")
-    license: str | None = flag(None, "of the explainer: apache-2.0, mit, ...")
-    trained_on: str | None = flag(None, "the pictures it was trained on: a data set of the Hub, or words")
-    untrained: str | None = flag(None, "publish an explainer that has not been trained, and say why", metavar="REASON")
-
-
-@dataclass
-class Place:
-    """Where it goes."""
-
-    hub_model_id: str = flag(None, "repository: owner/name", required=True)
-    hub_space_id: str | None = flag(None, "repository of the Space (default: that of the explainer)")
-    hub_private: bool = flag(False, "make new repositories private ones")
-    dry_run: bool = flag(False, "only print which file would go where")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    for title, settings in (("what is published", Published), ("what its card says", Card), ("where", Place)):
-        add_flags(parser.add_argument_group(title), settings)
+FLAGS = {
+    "what is published": {
+        "--explainer": flag("folder of the explainer", required=True),
+        "--include_classifier": flag("put the classifier inside the repository", False) | {"default": None},
+        "--remote_code": flag("also the branch remote-code, for people without hf-explain", False),
+        "--space": flag("also a Space with the app and this explainer", False),
+    },
+    "what its card says": {
+        "--results": flag("folder or results.json of hf-explain evaluate, of this explainer's weights"),
+        "--pictures": flag("pictures whose maps the card shows", ()),
+        "--license": flag("of the explainer: apache-2.0, mit, ..."),
+        "--trained_on": flag("the pictures it was trained on: a data set of the Hub, or words"),
+        "--untrained": flag("publish an explainer that has not been trained, and say why", metavar="REASON"),
+    },
+    "where": {
+        "--hub_model_id": flag("repository: owner/name", required=True),
+        "--hub_space_id": flag("repository of the Space (default: that of the explainer)"),
+        "--hub_private": flag("make new repositories private ones", False),
+        "--dry_run": flag("only print which file would go where", False),
+    },
+}
 
 
 def run(arguments: argparse.Namespace) -> int:

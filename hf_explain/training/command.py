@@ -6,11 +6,11 @@ import argparse
 import os
 import signal
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
-from ..data.flags import DataSet
-from ..jobs.flags import add_flags, flag, given
+from ..data.flags import DATA_SET, STREAMING
+from ..jobs.flags import flag, flags_of, given
 from ..jobs.models import check_kind
 from ..modeling.errors import ExplainerError, unknown_name
 from ..modeling.modeling_diffmask import DiffMaskExplainerForImageClassification
@@ -33,54 +33,42 @@ USUAL: dict[str, dict[str, Any]] = {
 EVALUATION_SEED = 1  # of the scenes to judge by; those to train on have seed 0
 
 
-@dataclass
-class Trained:
-    """What is trained."""
-
-    classifier: str | None = flag(None, "Hub id or folder of the classifier to explain")
-    classifier_revision: str | None = flag(None, "branch, tag or commit of the classifier")
-    explainer: str | None = flag(None, "Hub id or folder of a trained explainer to train further, instead")
-    method: str = flag("ranking", f"how it is trained: {', '.join(METHODS)}")
-    preset: str = flag("small", "size of the head: tiny, small or base")
-    hybrid: bool = flag(False, "the maps see the classifier's slopes too: slower, finer")
-    neighborhood: int | None = flag(
-        None,
-        "side, odd, of the window whose mean is added to every pixel of a finished map (default: 1, none)",
-        metavar="PIXELS",
-    )
-    backbone: str | None = flag(None, "Hub id or folder of a second model whose hidden states are read instead")
-    output_dir: str | None = flag(None, "folder for the explainer, its checkpoints and the log")
+def flags_of_training() -> dict[str, dict]:
+    """Those of `TrainingConfig`; None says that one was not given whose usual value depends on the method."""
+    found = flags_of(TrainingConfig)
+    for name in {name for values in USUAL.values() for name in values}:
+        said = found[f"--{name}"]
+        usual = [f"{values[name]:g} with {method}" for method, values in USUAL.items() if name in values]
+        said |= {"default": None, "help": f"{said['help'][:-1]}; {', '.join(usual)})"}
+    return found
 
 
-@dataclass
-class Pictures(DataSet):
-    """What it is trained on."""
-
-    image_size: int | None = flag(None, "pixels of the scenes (default: what the classifier takes)")
-    streaming: bool = flag(False, "read while training instead of downloading first")
-    eval_dataset: str | None = flag(None, "another data set to judge by")
-    eval_split: str | None = flag(None, "split to judge by (default: pictures held out of the training split)")
-    eval_size: int | None = flag(None, "pictures to judge by; 0 for none (default: 64, at most a tenth)")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_flags(parser.add_argument_group("what is trained"), Trained)
-    add_flags(parser.add_argument_group("pictures"), Pictures, dataset={"required": True})
-    parser.add_argument(
-        "--dry_run", action="store_true", help="two real steps: print what the run will cost, save nothing"
-    )
-    add_flags(parser.add_argument_group("settings of the training"), TrainingConfig, **of_method())
-
-
-def of_method() -> dict[str, dict]:
-    """The settings whose usual value depends on the method: None says that they were not given."""
-    changes = {}
-    for field in fields(TrainingConfig):
-        usual = [f"{values[field.name]:g} with {name}" for name, values in USUAL.items() if field.name in values]
-        if usual:
-            help_ = f"{field.metadata['help']} (default: {field.default:g}; {', '.join(usual)})"
-            changes[field.name] = {"default": None, "help": help_}
-    return changes
+FLAGS = {
+    "what is trained": {
+        "--classifier": flag("Hub id or folder of the classifier to explain"),
+        "--classifier_revision": flag("branch, tag or commit of the classifier"),
+        "--explainer": flag("Hub id or folder of a trained explainer to train further, instead"),
+        "--method": flag(f"how it is trained: {', '.join(METHODS)}", "ranking"),
+        "--preset": flag("size of the head: tiny, small or base", "small"),
+        "--hybrid": flag("the maps see the classifier's slopes too: slower, finer", False),
+        "--neighborhood": flag(
+            "side, odd, of the window whose mean is added to every pixel of a finished map (default: 1, none)",
+            type=int, metavar="PIXELS",
+        ),
+        "--backbone": flag("Hub id or folder of a second model whose hidden states are read instead"),
+        "--output_dir": flag("folder for the explainer, its checkpoints and the log"),
+    },
+    "pictures": {
+        **DATA_SET, "--dataset": DATA_SET["--dataset"] | {"required": True},
+        "--image_size": flag("pixels of the scenes (default: what the classifier takes)", type=int),
+        **STREAMING,
+        "--eval_dataset": flag("another data set to judge by"),
+        "--eval_split": flag("split to judge by (default: pictures held out of the training split)"),
+        "--eval_size": flag("pictures to judge by; 0 for none (default: 64, at most a tenth)", type=int),
+    },
+    "": {"--dry_run": flag("two real steps: print what the run will cost, save nothing", False)},
+    "settings of the training": flags_of_training(),
+}  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
