@@ -59,27 +59,19 @@ FLAGS = {
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from ..data.judged import open_judged
     from ..jobs.processes import Processes, leave
     from ..jobs.progress import progress
     from .grids import measure_grids
-    from .survey import Survey
 
     check(arguments)
     processes = Processes()
     explainer, classifier = load(arguments, processes.device)
-    rows = open_rows(arguments, classifier)
-    settings = describe(arguments, classifier, explainer, rows)
-    methods = {name: find_method(name, explainer) for name in names(arguments)}
-    trunk = getattr(getattr(explainer, "head", None), "trunk", None)
-    survey = Survey(
-        arguments.output_dir, classifier, rows, methods, settings, arguments.batch_size, [trunk] if trunk else []
-    )
-    if processes.is_main:
-        survey.open()
-        refuse(arguments, survey)
-    processes.wait()
-    refused = read_refused(arguments.output_dir)
-    survey.methods = {name: method for name, method in survey.methods.items() if name not in refused}
+    rows = open_judged(
+        arguments.dataset, classifier, arguments.dataset_config, arguments.split, arguments.image_column,
+        arguments.label_column, arguments.mask_column, arguments.dataset_size, arguments.scenes_seed,
+    )  # fmt: skip
+    survey = open_survey(arguments, explainer, classifier, rows, processes)
     bar = partial(progress, desc="evaluating", unit="block", shown=processes.is_main)
     survey.run(processes.rank, processes.world, bar)
     if arguments.grids:
@@ -89,8 +81,26 @@ def run(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
     processes.wait()
     if processes.is_main:
-        finish(arguments, explainer, list(survey.methods), settings, rows, refused)
+        finish(arguments, explainer, survey)
     return leave(0)
+
+
+def open_survey(arguments: argparse.Namespace, explainer, classifier, rows, processes):
+    """The survey in its folder, of those methods that are defined for the classifier."""
+    from .survey import Survey
+
+    methods = {name: find_method(name, explainer) for name in names(arguments)}
+    trunk = getattr(getattr(explainer, "head", None), "trunk", None)
+    settings = describe(arguments, classifier, explainer, rows)
+    models = [trunk] if trunk else []
+    survey = Survey(arguments.output_dir, classifier, rows, methods, settings, arguments.batch_size, models)
+    if processes.is_main:
+        survey.open()
+        refuse(arguments, survey)
+    processes.wait()
+    refused = read_refused(survey.folder)
+    survey.methods = {name: method for name, method in survey.methods.items() if name not in refused}
+    return survey
 
 
 def names(arguments: argparse.Namespace) -> list[str]:
@@ -101,14 +111,14 @@ def refuse(arguments: argparse.Namespace, survey) -> None:
     """Of `all` methods those that are not defined for the classifier are left out; their reasons are written down."""
     from ..jobs.folders import write_whole
 
-    path = Path(arguments.output_dir) / REFUSED
+    path = survey.folder / REFUSED
     if "all" in (arguments.methods or "").replace(" ", "").split(",") and not path.exists():
         refused = find_refusals(survey.methods, survey.classifier, survey.rows[0]["pixel_values"][None])
         write_whole(path, json.dumps(refused, indent=1).encode())
 
 
-def read_refused(folder: str) -> dict[str, str]:
-    path = Path(folder) / REFUSED
+def read_refused(folder: Path) -> dict[str, str]:
+    path = folder / REFUSED
     return json.loads(path.read_text()) if path.exists() else {}
 
 
@@ -142,15 +152,6 @@ def protocols(arguments: argparse.Namespace) -> dict[str, dict]:
     return found
 
 
-def open_rows(arguments: argparse.Namespace, classifier):
-    from ..data.judged import open_judged
-
-    return open_judged(
-        arguments.dataset, classifier, arguments.dataset_config, arguments.split, arguments.image_column,
-        arguments.label_column, arguments.mask_column, arguments.dataset_size, arguments.scenes_seed,
-    )  # fmt: skip
-
-
 def describe(arguments: argparse.Namespace, classifier, explainer, rows):
     from ..modeling.frozen_models import fingerprint_of
     from .survey import Settings
@@ -172,7 +173,7 @@ def describe(arguments: argparse.Namespace, classifier, explainer, rows):
     )
 
 
-def finish(arguments: argparse.Namespace, explainer, methods: list[str], settings, rows, refused) -> None:
+def finish(arguments: argparse.Namespace, explainer, survey) -> None:
     """The table, and every file of the results."""
     from dataclasses import asdict
 
@@ -184,10 +185,10 @@ def finish(arguments: argparse.Namespace, explainer, methods: list[str], setting
     from .sheet import draw_sheet
     from .survey import read_columns
 
-    folder = Path(arguments.output_dir)
-    found = read_columns(folder, methods)
+    folder, settings = survey.folder, survey.settings
+    found = read_columns(folder, list(survey.methods))
     results = summarize(folder, found, settings)
-    results |= {"settings": asdict(settings), "refused": refused}
+    results |= {"settings": asdict(settings), "refused": read_refused(folder)}
     results["versions"] = {
         "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
     }  # fmt: skip
@@ -195,7 +196,7 @@ def finish(arguments: argparse.Namespace, explainer, methods: list[str], setting
     write_csv(folder, found)
     for name, figure in draw(results, settings).items():
         save(figure, folder / name)
-    save(draw_sheet(folder, found, settings, rows), folder / "sheet.png")
+    save(draw_sheet(folder, found, settings, survey.rows), folder / "sheet.png")
     print(as_terminal(results, settings))
     if arguments.write_model_card:
         from .card import write_card

@@ -127,14 +127,14 @@ def read_target(text: str, classifier) -> int:
 
 
 def explain_dataset(name: str, arguments: argparse.Namespace, pipe, explainer, targets, processes) -> None:
-    from ..data.blocks import open_source
+    from ..data.picture_table import open_table
     from ..jobs.progress import progress
     from .card import write_card
     from .dataset import Explaining
     from .push import check_dataset_push, push_dataset
     from .rows import count
 
-    source = open_source(
+    source = open_table(
         name, arguments.dataset_config, arguments.split, arguments.image_column, arguments.keep_columns,
         arguments.dataset_size, arguments.streaming, max(pipe.classifier.size), arguments.scenes_seed,
     )  # fmt: skip
