@@ -8,7 +8,7 @@ import os
 import sys
 
 from .jobs.flags import add_flags
-from .modeling.errors import nearest, unknown_name
+from .modeling.errors import ExplainerError, nearest, unknown_name
 
 # Name: the module with FLAGS and run(arguments) -> exit code, and what the command does.
 # Modules are imported when their command is called.
@@ -74,7 +74,6 @@ def usage(command: argparse.ArgumentParser) -> str:
 def call(arguments: argparse.Namespace) -> int:
     """Runs the command; an error of the kind a user can do something about is one line, without a traceback."""
     from .jobs.progress import only_lines
-    from .modeling.errors import ExplainerError
 
     if not sys.stderr.isatty():
         only_lines()

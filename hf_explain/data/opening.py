@@ -86,10 +86,7 @@ def open_columns(
     if name == "scenes":
         return SceneRows(size or SCENES, seed, side), "image", "the scenes"
     rows = open_first(name, config_name, splits, streaming, labels)
-    if rows.features is None:  # a stream that has to be looked into
-        rows = rows._resolve_features()
-    column = find_pictures(rows.features, image_column, name, kept, other)
-    rows = undecoded(rows, column, name, kept)
+    rows, column = as_pictures(rows, image_column, name, kept, other)
     if size:
         rows = rows.take(size) if streaming else rows.select(range(min(size, len(rows))))
     return rows, column, name
@@ -105,29 +102,24 @@ def open_first(name: str, config_name: str | None, splits: Sequence[str | None],
     return open_rows(name, config_name, splits[-1], streaming, labels)
 
 
-def find_pictures(features, asked: str | None, name: str, kept: Sequence[str], other: str | None) -> str:
-    """The column with the pictures."""
+def as_pictures(rows, asked: str | None, name: str, kept: Sequence[str], other: str | None):
+    """(rows of the column with the pictures, not decoded yet, and of those to keep; its name)."""
     import datasets
 
+    if rows.features is None:  # a stream that has to be looked into
+        rows = rows._resolve_features()
+    features = rows.features
+    found = [column for column, kind in features.items() if isinstance(kind, datasets.Image) and column != other]
     for wanted in filter(None, [asked, *kept]):
         if wanted not in features:
             raise ExplainerError(f"{name} has no column {wanted!r}; it has {', '.join(features)}.")
-    found = [column for column, kind in features.items() if isinstance(kind, datasets.Image) and column != other]
     if asked is None and len(found) != 1:
         what = f"several columns of pictures, {', '.join(found)}" if found else "no column of pictures"
         raise ExplainerError(f"{name} has {what}; name the one to use with image_column, out of {', '.join(features)}.")
-    return asked or found[0]
-
-
-def undecoded(rows, column: str, name: str, kept: Sequence[str]):
-    """The rows with these columns only, the pictures as they are stored."""
-    import datasets
-
-    features = rows.features
+    column = asked or found[0]
+    columns = list(dict.fromkeys([column, *kept]))
     try:
-        return rows.select_columns(list(dict.fromkeys([column, *kept]))).cast_column(
-            column, datasets.Image(decode=False)
-        )
+        return rows.select_columns(columns).cast_column(column, datasets.Image(decode=False)), column
     except Exception as error:
         kind = getattr(features[column], "dtype", None) or type(features[column]).__name__
         raise ExplainerError(

@@ -13,7 +13,7 @@ from ..jobs.flags import check_counts, flag
 from ..jobs.models import load
 from ..methods import METHODS
 from ..modeling.errors import ExplainerError, spelled_as
-from .pictures import check_names, explain_pictures, is_picture, maker
+from .pictures import check_names, explain_pictures, is_picture
 from .pipeline import ImageAttributionPipeline, find_method
 
 FLAGS = {
@@ -73,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if is_picture(names[0]):
         if processes.is_main:
-            explain_pictures(names, pipe, targets, Path(arguments.output_dir or "."), maker(arguments))
+            made_by = (arguments.method or "learned") + ("-refined" if arguments.refine_steps else "")
+            explain_pictures(names, pipe, targets, Path(arguments.output_dir or "."), made_by)
         return leave(0)
     explain_dataset(names[0], arguments, pipe, explainer, targets, processes)
     return leave(0)

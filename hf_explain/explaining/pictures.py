@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -40,11 +39,6 @@ def is_picture(name: str) -> bool:
     suffix = os.path.splitext(urlsplit(name).path)[1].lower()
     known = suffix in PIL.Image.registered_extensions()
     return not os.path.isdir(name) and (known or name.startswith(("http://", "https://")))
-
-
-def maker(arguments: argparse.Namespace) -> str:
-    """What made the maps, for the names of the overlays."""
-    return (arguments.method or "learned") + ("-refined" if arguments.refine_steps else "")
 
 
 def stem_of(name: str) -> str:
