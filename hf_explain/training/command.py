@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..jobs.processes import leave, print_once
 
     check(arguments)
-    usual = {field.name: field.default for field in fields(TrainingConfig)} | USUAL[arguments.method]
+    usual: dict[str, Any] = {field.name: field.default for field in fields(TrainingConfig)} | USUAL[arguments.method]
     values = given(TrainingConfig, arguments)
     config = TrainingConfig(**{name: usual[name] if value is None else value for name, value in values.items()})
     explainer = make_explainer(arguments, config)
