@@ -18,7 +18,6 @@ from ..modeling.errors import ExplainerError
 from .opening import open_columns, read_cell
 
 HELD_OUT = 64  # pictures, or a tenth if that is less
-SHUFFLED = 1000  # pictures of a stream, among which the next one is chosen
 HOLD_OUT = 101  # what is drawn, apart from `batches.ORDER`
 
 
@@ -73,7 +72,7 @@ def prepare(cell, image_processor, name: str) -> dict[str, torch.Tensor]:
 def open_pictures(
     name: str, image_processor, config_name: str | None = None, split: str | None = None,
     image_column: str | None = None, streaming: bool = False, size: int | None = None, image_size: int = 64,
-    seed: int = 0,
+    seed: int = 0, buffer_size: int = 1000,
 ):  # fmt: skip
     """`Pictures`, or a `PictureStream` if `streaming`; the data set is named as `opening.open_columns` says.
 
@@ -81,6 +80,7 @@ def open_pictures(
         split: default train.
         image_size: of the scenes.
         seed: of the scenes, and of the order of a stream.
+        buffer_size: pictures among which a stream is shuffled.
     """
     if image_processor is None:
         raise ExplainerError(
@@ -94,7 +94,7 @@ def open_pictures(
     )
     if not streaming:
         return Pictures(rows, column, image_processor, called)
-    return PictureStream(rows.shuffle(seed=seed, buffer_size=SHUFFLED), column, image_processor, called)
+    return PictureStream(rows.shuffle(seed=seed, buffer_size=buffer_size), column, image_processor, called)
 
 
 def hold_out(dataset, count: int | None, seed: int) -> tuple[Subset, Subset | None]:

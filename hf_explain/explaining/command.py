@@ -18,7 +18,7 @@ from .pipeline import ImageAttributionPipeline, find_method
 
 FLAGS = {
     "what is explained": {
-        "picture": flag("pictures (files or URLs); or one thing that --dataset takes", nargs="*"),
+        "picture": {"nargs": "*", "help": "pictures (files or URLs); or one thing that --dataset takes"},
         "--explainer": flag("Hub id or folder of an explainer"),
         "--classifier": flag("Hub id or folder of a classifier, to be explained by --method"),
         "--method": flag(f"one of {', '.join(METHODS)}"),
