@@ -7,9 +7,10 @@ import importlib
 import os
 import sys
 
-from .modeling.errors import nearest, unknown_name
+from .jobs.flags import add_flags
+from .modeling.errors import ExplainerError, nearest, unknown_name
 
-# Name: the module with add_arguments(parser) and run(arguments) -> exit code, and what the command does.
+# Name: the module with FLAGS and run(arguments) -> exit code, and what the command does.
 # Modules are imported when their command is called.
 COMMANDS = {
     "demo": ("hf_explain.demo.command", "everything once, on embedded pictures, with no network"),
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
         if name == chosen:
             found = importlib.import_module(module)
-            found.add_arguments(command)
+            add_flags(command, found.FLAGS)
             command.usage = usage(command)
             command.set_defaults(run=found.run)
     arguments, unknown = parser.parse_known_args(argv)
@@ -73,7 +74,6 @@ def usage(command: argparse.ArgumentParser) -> str:
 def call(arguments: argparse.Namespace) -> int:
     """Runs the command; an error of the kind a user can do something about is one line, without a traceback."""
     from .jobs.progress import only_lines
-    from .modeling.errors import ExplainerError
 
     if not sys.stderr.isatty():
         only_lines()

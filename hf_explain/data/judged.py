@@ -9,11 +9,11 @@ import PIL.Image
 import torch
 
 from ..modeling.classifier import Classifier
-from ..modeling.errors import ExplainerError, whole_number
+from ..modeling.errors import ExplainerError
 from ..modeling.pictures import open_picture
 from ..modeling.targets import target_index
-from .opening import open_rows
-from .scenes import CLASSES, SCENES, SceneRows
+from .opening import open_columns
+from .scenes import CLASSES
 from .unlabeled import Pictures
 
 REPORTED = 10_000  # the seed of scenes that no training and no tuning sees
@@ -52,57 +52,37 @@ def open_judged(
     image_column: str | None = None, label_column: str | None = None, mask_column: str | None = None,
     size: int | None = None, seed: int = REPORTED,
 ) -> Judged:  # fmt: skip
-    """The data set `name`, as `data.open_pictures` names them.
+    """The data set `name`, as `opening.open_columns` names them.
 
     Args:
+        split: default test, and of a folder without one validation, and then what there is.
         label_column: true classes, as indices, labels of the classifier, or class labels of the data set.
         mask_column: pictures or arrays that are not 0 where the evidence is.
-        size: the first so many pictures only; of the scenes, how many there are.
         seed: of the scenes, which are drawn in the size that the classifier sees; labels and evidence are known.
     """
     import datasets
 
     if classifier.image_processor is None:
         raise ExplainerError("the classifier has no image processor, so pictures cannot be read; save one beside it.")
-    whole_number("dataset_size", size, 1)
-    if name == "scenes":
-        columns = {"image": "image", "mask": "mask"}
-        known = set(classifier.config.id2label.values())
-        if set(CLASSES) <= known:  # else it is a classifier of something else, to be shown textures
-            columns["label"] = "label"
-        blank = classifier.image_processor(images=np.zeros((64, 64, 3), np.uint8), return_tensors="np")
-        side = max(blank["pixel_values"].shape[-2:])
-        return Judged(SceneRows(size or SCENES, seed, side), columns, classifier, "the scenes")
-    rows = open_split(name, config_name, split)
-    pictures = [column for column, feature in rows.features.items() if isinstance(feature, datasets.Image)]
-    pictures = [column for column in pictures if column != mask_column]
-    asked = {"label": label_column, "mask": mask_column}
-    columns = {key: column for key, column in asked.items() if column}
-    for column in [*columns.values(), *filter(None, [image_column])]:
-        if column not in rows.features:
-            raise ExplainerError(f"{name} has no column {column!r}; it has {', '.join(rows.features)}.")
-    if image_column is None and len(pictures) != 1:
-        raise ExplainerError(
-            f"{name} has {len(pictures)} columns of pictures; name the one to use with image_column, out of "
-            f"{', '.join(rows.features)}."
-        )
-    columns["image"] = image_column or pictures[0]
-    rows = rows.select(range(min(size, len(rows)))) if size else rows
-    for key in ("image", "mask"):
-        if key in columns and isinstance(rows.features[columns[key]], datasets.Image):
-            rows = rows.cast_column(columns[key], datasets.Image(decode=False))
-    return Judged(rows, columns, classifier, name)
+    scenes = name == "scenes"
+    if scenes:
+        known = set(CLASSES) <= set(classifier.config.id2label.values())
+        label_column, mask_column = "label" if known else None, "mask"  # else it is of something else: texture alone
+    columns = {key: column for key, column in (("label", label_column), ("mask", mask_column)) if column}
+    splits = [split or "test"] if split or not os.path.exists(name) else ["test", "validation", "train"]
+    rows, columns["image"], called = open_columns(
+        name, config_name, splits, image_column, size, seed=seed, side=side_seen(classifier) if scenes else 0,
+        kept=list(columns.values()), other=mask_column, labels=True,
+    )  # fmt: skip
+    if not scenes and mask_column and isinstance(rows.features[mask_column], datasets.Image):
+        rows = rows.cast_column(mask_column, datasets.Image(decode=False))
+    return Judged(rows, columns, classifier, called)
 
 
-def open_split(name: str, config_name: str | None, split: str | None):
-    """The split asked for; else test, and of a folder without one validation, and then what there is."""
-    wanted = [split or "test"] if split or not os.path.exists(name) else ["test", "validation", "train"]
-    for one in wanted[:-1]:
-        try:
-            return open_rows(name, config_name, one, False, labels=True)
-        except ExplainerError:
-            continue
-    return open_rows(name, config_name, wanted[-1], False, labels=True)
+def side_seen(classifier: Classifier) -> int:
+    """The longer side of what the image processor makes of a picture."""
+    blank = classifier.image_processor(images=np.zeros((64, 64, 3), np.uint8), return_tensors="np")
+    return max(blank["pixel_values"].shape[-2:])
 
 
 def class_indices(rows, column: str | None, classifier: Classifier, name: str):

@@ -14,9 +14,8 @@ import torch
 from torch.utils.data import Dataset, Subset
 
 from ..jobs.randomness import keyed
-from ..modeling.errors import ExplainerError, whole_number
-from .opening import as_pictures, open_rows, read_cell
-from .scenes import SCENES, SceneRows
+from ..modeling.errors import ExplainerError
+from .opening import open_columns, read_cell
 
 HELD_OUT = 64  # pictures, or a tenth if that is less
 HOLD_OUT = 101  # what is drawn, apart from `batches.ORDER`
@@ -75,15 +74,10 @@ def open_pictures(
     image_column: str | None = None, streaming: bool = False, size: int | None = None, image_size: int = 64,
     seed: int = 0, buffer_size: int = 1000,
 ):  # fmt: skip
-    """`Pictures`, or a `PictureStream` if `streaming`.
+    """`Pictures`, or a `PictureStream` if `streaming`; the data set is named as `opening.open_columns` says.
 
     Args:
-        name: id of a data set of the Hub; a folder of pictures; a folder of `save_to_disk`; parquet files (a file, a
-            folder or a pattern); or "scenes".
-        config_name: of a Hub data set that has several.
-        split: default train; files are told apart by names such as train-0.parquet and test-0.parquet.
-        image_column: default the only one with pictures.
-        size: uses this many pictures only; of the scenes, how many there are.
+        split: default train.
         image_size: of the scenes.
         seed: of the scenes, and of the order of a stream.
         buffer_size: pictures among which a stream is shuffled.
@@ -93,18 +87,14 @@ def open_pictures(
             "the classifier has no image processor, so pictures cannot be read for it; save one beside the classifier, "
             "or give it with image_processor=."
         )
-    whole_number("dataset_size", size, 1)
-    if name == "scenes":
-        if streaming:
-            raise ExplainerError("the scenes are drawn when they are read, so there is no stream; leave streaming out.")
-        return Pictures(SceneRows(size or SCENES, seed, image_size), "image", image_processor, "the scenes")
-    rows = open_rows(name, config_name, split, streaming)
-    rows, column = as_pictures(rows, image_column, name)
+    if name == "scenes" and streaming:
+        raise ExplainerError("the scenes are drawn when they are read, so there is no stream; leave streaming out.")
+    rows, column, called = open_columns(
+        name, config_name, [split], image_column, size, seed=seed, side=image_size, streaming=streaming
+    )
     if not streaming:
-        rows = rows.select(range(min(size, len(rows)))) if size else rows
-        return Pictures(rows, column, image_processor, name)
-    rows = rows.take(size) if size else rows
-    return PictureStream(rows.shuffle(seed=seed, buffer_size=buffer_size), column, image_processor, name)
+        return Pictures(rows, column, image_processor, called)
+    return PictureStream(rows.shuffle(seed=seed, buffer_size=buffer_size), column, image_processor, called)
 
 
 def hold_out(dataset, count: int | None, seed: int) -> tuple[Subset, Subset | None]:

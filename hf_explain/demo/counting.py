@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 from ..data.scenes import to_pixels
+from ..jobs.flags import setting
 from ..modeling.classifier import Classifier
 from ..modeling.errors import ExplainerError
 from ..modeling.modeling_diffmask import DiffMaskExplainerForImageClassification
@@ -29,27 +30,16 @@ TRAIN, HELD_OUT = 0, 10_000  # seeds
 
 @dataclass(frozen=True)
 class Counting:
-    """The settings of a run.
+    """The settings of a run."""
 
-    Args:
-        output_dir: gets classifier/, explainer/ and metrics.json.
-        seed: of both trainings.
-        pictures: how many both are trained on.
-        held_out: how many both are judged by.
-        epochs: of the classifier.
-        steps: of the explainer.
-        batch_size: pictures per step of the explainer.
-        learning_rate: of the gates.
-    """
-
-    output_dir: str = "hf-explain-counting"
-    seed: int = 0
-    pictures: int = 6000
-    held_out: int = 600
-    epochs: int = 12
-    steps: int = 1000
-    batch_size: int = 64
-    learning_rate: float = 5e-3
+    output_dir: str = setting("hf-explain-counting", "gets classifier/, explainer/ and metrics.json")
+    seed: int = setting(0, "of both trainings")
+    pictures: int = setting(6000, "how many both are trained on")
+    held_out: int = setting(600, "how many both are judged by")
+    epochs: int = setting(12, "of the classifier")
+    steps: int = setting(1000, "of the explainer")
+    batch_size: int = setting(64, "pictures per step of the explainer")
+    learning_rate: float = setting(5e-3, "of the gates")
 
 
 def draw_counting(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ import torch
 
 from ..data.small_classifiers import RECIPES, Recipe, build_classifier, check_recipe
 from ..faithfulness.measurement import read_protocol
+from ..jobs.flags import setting
 from ..modeling.configuration_explainer import RankingExplainerConfig
 from ..modeling.errors import ExplainerError
 from ..modeling.references import read_reference
@@ -25,46 +26,31 @@ SEEN = ("black", "black", "blur", 1.0)  # what the explainer learns to remove pi
 
 @dataclass(frozen=True)
 class Demo:
-    """The settings of a demo; `hf-explain demo` has a flag for each.
+    """The settings of a demo; `hf-explain demo` has a flag for each."""
 
-    Args:
-        output_dir: gets classifier/, explainer/, report.html, overlays.png, curves.png and metrics.json.
-        backbone: a key of `small_classifiers.RECIPES`.
-        size: of the pictures, in pixels.
-        seed: of both trainings, and of the pictures that are reported.
-        train_pictures: how many both are trained on.
-        tune_pictures: how many the smoothing of integrated gradients is chosen on.
-        report_pictures: how many everything is measured on.
-        epochs: of the classifier; default those of its recipe.
-        explainer_steps: optimizer steps of the explainer.
-        batch_size: pictures per step of the explainer.
-        learning_rate: of the explainer; default that of the backbone's recipe, or 0.005.
-        hidden_size: channels of the explainer.
-        neighborhood: side in pixels, odd, of the window whose mean is added to every pixel of the explainer's maps; 1
-            adds none; default that of the backbone's recipe.
-        one_pass: the explainer reads hidden states only, not the classifier's slopes.
-        references: pixels are removed to these in the measurements.
-        budgets: points of the measured curves.
-        refine_steps: of the refined maps.
-    """
-
-    output_dir: str = "hf-explain-demo"
-    backbone: str = "vit"
-    size: int = 64
-    seed: int = 0
-    train_pictures: int = 8000
-    tune_pictures: int = 32
-    report_pictures: int = 100
-    epochs: int | None = None
-    explainer_steps: int = 700
-    batch_size: int = 16
-    learning_rate: float | None = None
-    hidden_size: int = 64
-    neighborhood: int | None = None
-    one_pass: bool = False
-    references: tuple[str, ...] = ("black", "blur", "noise")
-    budgets: int = 11
-    refine_steps: int = 8
+    output_dir: str = setting(
+        "hf-explain-demo", "gets classifier/, explainer/, report.html, overlays.png, curves.png and metrics.json"
+    )
+    backbone: str = setting("vit", "a key of `small_classifiers.RECIPES`")
+    size: int = setting(64, "of the pictures, in pixels")
+    seed: int = setting(0, "of both trainings, and of the pictures that are reported")
+    train_pictures: int = setting(8000, "how many both are trained on")
+    tune_pictures: int = setting(32, "how many the smoothing of integrated gradients is chosen on")
+    report_pictures: int = setting(100, "how many everything is measured on")
+    epochs: int | None = setting(None, "of the classifier; default those of its recipe")
+    explainer_steps: int = setting(700, "optimizer steps of the explainer")
+    batch_size: int = setting(16, "pictures per step of the explainer")
+    learning_rate: float | None = setting(None, "of the explainer; default that of the backbone's recipe, or 0.005")
+    hidden_size: int = setting(64, "channels of the explainer")
+    neighborhood: int | None = setting(
+        None,
+        "side in pixels, odd, of the window whose mean is added to every pixel of the explainer's maps; 1 adds none; "
+        "default that of the backbone's recipe",
+    )
+    one_pass: bool = setting(False, "the explainer reads hidden states only, not the classifier's slopes")
+    references: tuple[str, ...] = setting(("black", "blur", "noise"), "pixels are removed to these in the measurements")
+    budgets: int = setting(11, "points of the measured curves")
+    refine_steps: int = setting(8, "of the refined maps")
 
 
 def check(demo: Demo) -> list[str | float]:

@@ -11,77 +11,67 @@ from pathlib import Path
 
 import torch
 
+from ..data.flags import DATA_SET, SCENES_SEED
 from ..faithfulness.protocols import PRESETS, is_suite, read_protocol
+from ..jobs.flags import check_counts, flag
 from ..jobs.models import load
-from ..modeling.errors import ExplainerError, whole_number
+from ..modeling.errors import ExplainerError
 from ..modeling.references import RAW_REFERENCES, REFERENCES, read_reference
 from .methods import DEFAULT, REFINE_STEPS, TUNE_STEPS, find_method, find_refusals, read_names
 
 REFUSED = "refused.json"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("what is measured")
-    what.add_argument("--explainer", help="Hub id or folder of an explainer; its maps are the method `learned`")
-    what.add_argument("--classifier", help="Hub id or folder of a classifier, for training-free methods alone")
-    what.add_argument(
-        "--methods",
-        help="names with commas, the first one is compared with the others: learned, refined (learned, then "
-        f"{REFINE_STEPS} steps), tuned (of ltx: {TUNE_STEPS} steps on the picture), those of docs/methods.md, or "
-        f"all: of these those that are defined for the classifier (default: learned and {DEFAULT})",
-    )
-    what.add_argument("--explained", default="predicted", help="class of the maps: predicted or label")
-    data = parser.add_argument_group("pictures")
-    data.add_argument(
-        "--dataset", required=True, help="as of hf-explain train; scenes: drawn on the spot, with evidence"
-    )
-    data.add_argument("--dataset_config", help="configuration of a Hub data set that has several")
-    data.add_argument("--split", help="default: test; of a folder without one validation, else all there is")
-    data.add_argument("--dataset_size", type=int, help="the first so many pictures only; the scenes: how many")
-    data.add_argument("--image_column", help="column with the pictures (default: the only one that has some)")
-    data.add_argument("--label_column", help="column with the true classes")
-    data.add_argument("--mask_column", help="column with pictures that are not black where the evidence is")
-    data.add_argument(
-        "--scenes_seed", type=int, default=10_000, help="of the scenes; 10000 and up were never trained on"
-    )
-    how = parser.add_argument_group("how it is measured")
-    how.add_argument("--preset", nargs="+", default=["aha"], help=f"one or more of {', '.join(PRESETS)} (default: aha)")
-    how.add_argument("--reference", nargs="+", help="what removed pixels become, each in turn (default: the preset's)")
-    how.add_argument("--budgets", type=int, help="points of the curves (default: the preset's)")
-    how.add_argument("--grids", type=int, default=0, help="also DiFull, on so many grids of 2 x 2 of the pictures")
-    how.add_argument("--batch_size", type=int, default=32, help="pictures per forward (default: 32)")
-    how.add_argument("--block", type=int, default=64, help="pictures per part of the results (default: 64)")
-    how.add_argument("--dtype", help="bfloat16: the classifier's forwards are autocast to it; faster, a little off")
-    how.add_argument("--seed", type=int, default=0, help="of random methods (default: 0)")
-    out = parser.add_argument_group("results")
-    out.add_argument("--output_dir", required=True, help="folder of the results; given again, what is there is kept")
-    out.add_argument(
-        "--write_model_card", action="store_true", help="put the numbers into the card of the --explainer folder"
-    )
+FLAGS = {
+    "what is measured": {
+        "--explainer": flag("Hub id or folder of an explainer; its maps are the method `learned`"),
+        "--classifier": flag("Hub id or folder of a classifier, for training-free methods alone"),
+        "--methods": flag(
+            "names with commas, the first one is compared with the others: learned, refined (learned, then "
+            f"{REFINE_STEPS} steps), tuned (of ltx: {TUNE_STEPS} steps on the picture), those of docs/methods.md, or "
+            f"all: of these those that are defined for the classifier (default: learned and {DEFAULT})"
+        ),
+        "--explained": flag("class of the maps: predicted or label", "predicted"),
+    },
+    "pictures": {
+        **DATA_SET,
+        "--dataset": DATA_SET["--dataset"] | {"required": True},
+        "--split": flag("default: test; of a folder without one validation, else all there is"),
+        "--label_column": flag("column with the true classes"),
+        "--mask_column": flag("column with pictures that are not black where the evidence is"),
+        **SCENES_SEED,
+    },
+    "how it is measured": {
+        "--preset": flag(f"one or more of {', '.join(PRESETS)}", ("aha",)),
+        "--reference": flag("what removed pixels become, each in turn (default: the preset's)", nargs="+"),
+        "--budgets": flag("points of the curves (default: the preset's)", type=int),
+        "--grids": flag("also DiFull, on so many grids of 2 x 2 of the pictures", 0),
+        "--batch_size": flag("pictures per forward", 32),
+        "--block": flag("pictures per part of the results", 64),
+        "--dtype": flag("bfloat16: the classifier's forwards are autocast to it; faster, a little off"),
+        "--seed": flag("of random methods", 0),
+    },
+    "results": {
+        "--output_dir": flag("folder of the results; given again, what is there is kept", required=True),
+        "--write_model_card": flag("put the numbers into the card of the --explainer folder", False),
+    },
+}
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from ..data.judged import open_judged
     from ..jobs.processes import Processes, leave
     from ..jobs.progress import progress
     from .grids import measure_grids
-    from .survey import Survey
 
     check(arguments)
     processes = Processes()
     explainer, classifier = load(arguments, processes.device)
-    rows = open_rows(arguments, classifier)
-    settings = describe(arguments, classifier, explainer, rows)
-    methods = {name: find_method(name, explainer) for name in names(arguments)}
-    trunk = getattr(getattr(explainer, "head", None), "trunk", None)
-    survey = Survey(
-        arguments.output_dir, classifier, rows, methods, settings, arguments.batch_size, [trunk] if trunk else []
-    )
-    if processes.is_main:
-        survey.open()
-        refuse(arguments, survey)
-    processes.wait()
-    refused = read_refused(arguments.output_dir)
-    survey.methods = {name: method for name, method in survey.methods.items() if name not in refused}
+    rows = open_judged(
+        arguments.dataset, classifier, arguments.dataset_config, arguments.split, arguments.image_column,
+        arguments.label_column, arguments.mask_column, arguments.dataset_size, arguments.scenes_seed,
+    )  # fmt: skip
+    survey = open_survey(arguments, explainer, classifier, rows, processes)
     bar = partial(progress, desc="evaluating", unit="block", shown=processes.is_main)
     survey.run(processes.rank, processes.world, bar)
     if arguments.grids:
@@ -91,8 +81,26 @@ def run(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
     processes.wait()
     if processes.is_main:
-        finish(arguments, explainer, list(survey.methods), settings, rows, refused)
+        finish(arguments, explainer, survey)
     return leave(0)
+
+
+def open_survey(arguments: argparse.Namespace, explainer, classifier, rows, processes):
+    """The survey in its folder, of those methods that are defined for the classifier."""
+    from .survey import Survey
+
+    methods = {name: find_method(name, explainer) for name in names(arguments)}
+    trunk = getattr(getattr(explainer, "head", None), "trunk", None)
+    settings = describe(arguments, classifier, explainer, rows)
+    models = [trunk] if trunk else []
+    survey = Survey(arguments.output_dir, classifier, rows, methods, settings, arguments.batch_size, models)
+    if processes.is_main:
+        survey.open()
+        refuse(arguments, survey)
+    processes.wait()
+    refused = read_refused(survey.folder)
+    survey.methods = {name: method for name, method in survey.methods.items() if name not in refused}
+    return survey
 
 
 def names(arguments: argparse.Namespace) -> list[str]:
@@ -103,14 +111,14 @@ def refuse(arguments: argparse.Namespace, survey) -> None:
     """Of `all` methods those that are not defined for the classifier are left out; their reasons are written down."""
     from ..jobs.folders import write_whole
 
-    path = Path(arguments.output_dir) / REFUSED
+    path = survey.folder / REFUSED
     if "all" in (arguments.methods or "").replace(" ", "").split(",") and not path.exists():
         refused = find_refusals(survey.methods, survey.classifier, survey.rows[0]["pixel_values"][None])
         write_whole(path, json.dumps(refused, indent=1).encode())
 
 
-def read_refused(folder: str) -> dict[str, str]:
-    path = Path(folder) / REFUSED
+def read_refused(folder: Path) -> dict[str, str]:
+    path = folder / REFUSED
     return json.loads(path.read_text()) if path.exists() else {}
 
 
@@ -120,8 +128,7 @@ def check(arguments: argparse.Namespace) -> None:
         raise ExplainerError("give --explainer, or --classifier for training-free methods alone; one of them.")
     if arguments.explained not in ("predicted", "label"):
         raise ExplainerError(f"--explained {arguments.explained}; choose predicted or label.")
-    for name in ("batch_size", "block"):
-        whole_number(f"--{name}", getattr(arguments, name), 1)
+    check_counts(arguments, "batch_size", "block")
     if arguments.dtype not in (None, "bfloat16", "float16"):
         raise ExplainerError(f"--dtype {arguments.dtype}; give bfloat16 or float16, or leave it out for float32.")
     if arguments.write_model_card and not (arguments.explainer and Path(arguments.explainer).is_dir()):
@@ -145,15 +152,6 @@ def protocols(arguments: argparse.Namespace) -> dict[str, dict]:
     return found
 
 
-def open_rows(arguments: argparse.Namespace, classifier):
-    from ..data.judged import open_judged
-
-    return open_judged(
-        arguments.dataset, classifier, arguments.dataset_config, arguments.split, arguments.image_column,
-        arguments.label_column, arguments.mask_column, arguments.dataset_size, arguments.scenes_seed,
-    )  # fmt: skip
-
-
 def describe(arguments: argparse.Namespace, classifier, explainer, rows):
     from ..modeling.frozen_models import fingerprint_of
     from .survey import Settings
@@ -175,7 +173,7 @@ def describe(arguments: argparse.Namespace, classifier, explainer, rows):
     )
 
 
-def finish(arguments: argparse.Namespace, explainer, methods: list[str], settings, rows, refused) -> None:
+def finish(arguments: argparse.Namespace, explainer, survey) -> None:
     """The table, and every file of the results."""
     from dataclasses import asdict
 
@@ -187,10 +185,10 @@ def finish(arguments: argparse.Namespace, explainer, methods: list[str], setting
     from .sheet import draw_sheet
     from .survey import read_columns
 
-    folder = Path(arguments.output_dir)
-    found = read_columns(folder, methods)
+    folder, settings = survey.folder, survey.settings
+    found = read_columns(folder, list(survey.methods))
     results = summarize(folder, found, settings)
-    results |= {"settings": asdict(settings), "refused": refused}
+    results |= {"settings": asdict(settings), "refused": read_refused(folder)}
     results["versions"] = {
         "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
     }  # fmt: skip
@@ -198,7 +196,7 @@ def finish(arguments: argparse.Namespace, explainer, methods: list[str], setting
     write_csv(folder, found)
     for name, figure in draw(results, settings).items():
         save(figure, folder / name)
-    save(draw_sheet(folder, found, settings, rows), folder / "sheet.png")
+    save(draw_sheet(folder, found, settings, survey.rows), folder / "sheet.png")
     print(as_terminal(results, settings))
     if arguments.write_model_card:
         from .card import write_card

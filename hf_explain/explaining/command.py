@@ -7,58 +7,52 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..data.flags import DATA_SET, SCENES_SEED, STREAMING
 from ..faithfulness.protocols import PRESETS
+from ..jobs.flags import check_counts, flag
 from ..jobs.models import load
 from ..methods import METHODS
-from ..modeling.errors import ExplainerError, spelled_as, whole_number
-from .pictures import check_names, explain_pictures, is_picture, maker
+from ..modeling.errors import ExplainerError, spelled_as
+from .pictures import check_names, explain_pictures, is_picture
 from .pipeline import ImageAttributionPipeline, find_method
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("what is explained")
-    what.add_argument("picture", nargs="*", help="pictures (files or URLs); or one thing that --dataset takes")
-    what.add_argument("--explainer", help="Hub id or folder of an explainer")
-    what.add_argument("--classifier", help="Hub id or folder of a classifier, to be explained by --method")
-    what.add_argument("--method", help=f"one of {', '.join(METHODS)}")
-    what.add_argument(
-        "--target", nargs="+", help="labels or indices of the classes to explain (default: the prediction)"
-    )
-    what.add_argument("--top_k", type=int, help="explain this many of the most probable classes instead")
-    how = parser.add_argument_group("how")
-    how.add_argument("--refine_steps", type=int, help="steps of refinement of each map (default: none)")
-    how.add_argument("--measure", help=f"measure each map by a preset: {', '.join(PRESETS)}")
-    how.add_argument("--output_size", help="image: maps of the picture's own size (default); model: of its input's")
-    how.add_argument("--seed", type=int, help="of a method that draws random numbers, and of the refinement")
-    how.add_argument("--batch_size", type=int, default=8, help="pictures per forward (default: 8)")
-    how.add_argument("--num_workers", type=int, default=0, help="processes that read pictures meanwhile (default: 0)")
-    data = parser.add_argument_group("a data set")
-    data.add_argument(
-        "--dataset",
-        help="Hub id, folder of pictures, folder of save_to_disk, parquet files, or scenes: drawn on the spot",
-    )
-    data.add_argument("--dataset_config", help="configuration of a Hub data set that has several")
-    data.add_argument("--split", help="default: train")
-    data.add_argument(
-        "--dataset_size", type=int, help="the first so many pictures only; the scenes: how many there are"
-    )
-    data.add_argument("--image_column", help="column with the pictures (default: the only one that has some)")
-    data.add_argument("--keep_columns", nargs="+", default=[], help="other columns to keep, as source_<name>")
-    data.add_argument("--streaming", action="store_true", help="read while explaining instead of downloading first")
-    data.add_argument("--scenes_seed", type=int, default=10_000, help="of the scenes (default: 10000)")
-    out = parser.add_argument_group("results")
-    out.add_argument(
-        "--output_dir",
-        help="folder of the new data set, where what is there is kept; of a picture's overlays (default: here)",
-    )
-    out.add_argument("--overlays", action="store_true", help="draw every map over its picture, into overlays/")
-    out.add_argument("--no_maps", action="store_true", help="leave the maps out: label, score and overlays only")
-    out.add_argument("--no_images", action="store_true", help="leave the pictures out of the new data set")
-    out.add_argument("--block", type=int, default=256, help="pictures per file of the new data set (default: 256)")
-    out.add_argument("--push_to_hub", action="store_true", help="push the new data set at the end")
-    out.add_argument("--hub_dataset_id", help="where to (default: the name of the output folder)")
-    out.add_argument("--hub_private", action="store_true", help="make a new repository a private one")
-    out.add_argument("--dry_run", action="store_true", help="explain a few pictures: print the time and disk of all")
+FLAGS = {
+    "what is explained": {
+        "picture": {"nargs": "*", "help": "pictures (files or URLs); or one thing that --dataset takes"},
+        "--explainer": flag("Hub id or folder of an explainer"),
+        "--classifier": flag("Hub id or folder of a classifier, to be explained by --method"),
+        "--method": flag(f"one of {', '.join(METHODS)}"),
+        "--target": flag("labels or indices of the classes to explain (default: the prediction)", nargs="+"),
+        "--top_k": flag("explain this many of the most probable classes instead", type=int),
+    },
+    "how": {
+        "--refine_steps": flag("steps of refinement of each map (default: none)", type=int),
+        "--measure": flag(f"measure each map by a preset: {', '.join(PRESETS)}"),
+        "--output_size": flag("image: maps of the picture's own size (default); model: of its input's"),
+        "--seed": flag("of a method that draws random numbers, and of the refinement", type=int),
+        "--batch_size": flag("pictures per forward", 8),
+        "--num_workers": flag("processes that read pictures meanwhile", 0),
+    },
+    "a data set": {
+        **DATA_SET,
+        "--keep_columns": flag("other columns to keep, as source_<name>", ()),
+        **STREAMING,
+        **SCENES_SEED,
+    },
+    "results": {
+        "--output_dir": flag(
+            "folder of the new data set, where what is there is kept; of a picture's overlays (default: here)"
+        ),
+        "--overlays": flag("draw every map over its picture, into overlays/", False),
+        "--no_maps": flag("leave the maps out: label, score and overlays only", False),
+        "--no_images": flag("leave the pictures out of the new data set", False),
+        "--block": flag("pictures per file of the new data set", 256),
+        "--push_to_hub": flag("push the new data set at the end", False),
+        "--hub_dataset_id": flag("where to (default: the name of the output folder)"),
+        "--hub_private": flag("make a new repository a private one", False),
+        "--dry_run": flag("explain a few pictures: print the time and disk of all", False),
+    },
+}
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -79,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if is_picture(names[0]):
         if processes.is_main:
-            explain_pictures(names, pipe, targets, Path(arguments.output_dir or "."), maker(arguments))
+            made_by = (arguments.method or "learned") + ("-refined" if arguments.refine_steps else "")
+            explain_pictures(names, pipe, targets, Path(arguments.output_dir or "."), made_by)
         return leave(0)
     explain_dataset(names[0], arguments, pipe, explainer, targets, processes)
     return leave(0)
@@ -107,8 +102,7 @@ def check(arguments: argparse.Namespace) -> None:
         raise ExplainerError(
             "--target and --top_k were both given; give the classes, or how many of the most probable ones."
         )
-    for name in ("batch_size", "block"):
-        whole_number(f"--{name}", getattr(arguments, name), 1)
+    check_counts(arguments, "batch_size", "block")
     single = check_names(arguments.picture or [arguments.dataset])
     if not (single or arguments.output_dir or arguments.dry_run):
         raise ExplainerError("--output_dir is missing; give a folder for the new data set, or --dry_run.")
@@ -134,14 +128,14 @@ def read_target(text: str, classifier) -> int:
 
 
 def explain_dataset(name: str, arguments: argparse.Namespace, pipe, explainer, targets, processes) -> None:
-    from ..data.blocks import open_source
+    from ..data.picture_table import open_table
     from ..jobs.progress import progress
     from .card import write_card
     from .dataset import Explaining
     from .push import check_dataset_push, push_dataset
     from .rows import count
 
-    source = open_source(
+    source = open_table(
         name, arguments.dataset_config, arguments.split, arguments.image_column, arguments.keep_columns,
         arguments.dataset_size, arguments.streaming, max(pipe.classifier.size), arguments.scenes_seed,
     )  # fmt: skip

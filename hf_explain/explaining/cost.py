@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.blocks import Block
+from ..data.picture_table import PictureBlock
 from .dataset import Explaining
 
 
@@ -67,8 +67,8 @@ def estimate(explaining: Explaining) -> Estimate:
     return Estimate(source.pictures, len(measured), seconds / len(measured), *(one / len(measured) for one in sizes))
 
 
-def part(block: Block, first: int, last: int) -> Block:
-    return Block(block.source, block.first + first, block.rows[first:last])
+def part(block: PictureBlock, first: int, last: int) -> PictureBlock:
+    return PictureBlock(block.table, block.first + first, block.rows[first:last])
 
 
 def bytes_in(folder: Path) -> int:

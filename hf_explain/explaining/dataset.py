@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 
-from ..data.blocks import Block, Source
+from ..data.picture_table import PictureBlock, PictureTable
 from ..faithfulness.protocols import read_protocol
 from ..jobs.folders import clean, settle, whole
 from ..modeling.errors import ExplainerError
@@ -69,7 +69,9 @@ class Explaining:
         num_workers: processes that read pictures.
     """
 
-    def __init__(self, folder, source: Source, explain: Callable, settings: Settings, batch_size=8, num_workers=0):
+    def __init__(
+        self, folder, source: PictureTable, explain: Callable, settings: Settings, batch_size=8, num_workers=0
+    ):
         self.folder, self.source, self.explain, self.settings = Path(folder), source, explain, settings
         self.batch_size, self.num_workers = batch_size, num_workers
         self.columns = columns_of(source, settings.images, settings.measured)
@@ -93,7 +95,7 @@ class Explaining:
         for block in self.source.blocks(self.settings.block, wanted):
             self.write(block, done)
 
-    def write(self, block: Block, done: Callable[[int], object] = lambda pictures: None) -> None:
+    def write(self, block: PictureBlock, done: Callable[[int], object] = lambda pictures: None) -> None:
         """One part."""
         writer = None
         with whole(self.path(block.first)) as unfinished:
@@ -106,7 +108,7 @@ class Explaining:
                 if writer is not None:
                     writer.close()
 
-    def rows(self, block: Block, done: Callable[[int], object]) -> Iterator[dict]:
+    def rows(self, block: PictureBlock, done: Callable[[int], object]) -> Iterator[dict]:
         """The rows of the block, in order; overlays are drawn on the way."""
         targets = None if self.settings.targets is None else [self.settings.targets] * len(block)
         results = self.explain(block, target=targets, batch_size=self.batch_size, num_workers=self.num_workers)
@@ -125,7 +127,7 @@ class Explaining:
             raise ExplainerError(f"rows {block.first} to {last} of {self.source.name}: {error}") from error
 
 
-def overlay_name(number: int, row: dict, entry: dict, source: Source) -> str:
+def overlay_name(number: int, row: dict, entry: dict, source: PictureTable) -> str:
     cell = row[source.column]
     path = cell.get("path") if isinstance(cell, dict) else None
     file = [slug(os.path.splitext(os.path.basename(path))[0])] if path else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -42,26 +41,17 @@ def is_picture(name: str) -> bool:
     return not os.path.isdir(name) and (known or name.startswith(("http://", "https://")))
 
 
-def maker(arguments: argparse.Namespace) -> str:
-    """What made the maps, for the names of the overlays."""
-    return (arguments.method or "learned") + ("-refined" if arguments.refine_steps else "")
-
-
 def stem_of(name: str) -> str:
     return slug(os.path.splitext(os.path.basename(urlsplit(name).path))[0])
 
 
 def explain_pictures(names: list[str], pipe, targets, folder: Path, made_by: str) -> None:
     for name in names:
-        explain_picture(name, pipe, targets, folder, made_by)
-
-
-def explain_picture(name: str, pipe, targets, folder: Path, made_by: str) -> None:
-    found = pipe([name], target=None if targets is None else [targets])[0]
-    folder.mkdir(parents=True, exist_ok=True)
-    for entry in found:
-        path = folder / f"{stem_of(name)}-{entry['index']}-{slug(entry['label'])}-{made_by}.png"
-        entry["heatmap"].save(path)
-        measured = entry.get("faithfulness", {})
-        areas = "".join(f", {key} {value:.3f}" for key, value in measured.items() if isinstance(value, float))
-        print(f"{entry['label']}: {entry['score']:.3f}{areas}, {path}")
+        found = pipe([name], target=None if targets is None else [targets])[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        for entry in found:
+            path = folder / f"{stem_of(name)}-{entry['index']}-{slug(entry['label'])}-{made_by}.png"
+            entry["heatmap"].save(path)
+            measured = entry.get("faithfulness", {})
+            areas = "".join(f", {key} {value:.3f}" for key, value in measured.items() if isinstance(value, float))
+            print(f"{entry['label']}: {entry['score']:.3f}{areas}, {path}")

@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 from datasets.table import embed_table_storage
 
-from ..data.blocks import Source
+from ..data.picture_table import PictureTable
 from ..modeling.errors import ExplainerError
 
 MAPS = datasets.Features(attribution=datasets.List(datasets.List(datasets.Value("float16"))))
@@ -24,7 +24,7 @@ COMPRESSION = {
 LEAST, MOST = 2.0**-6, 2.0**15  # between them, the largest value of a map leaves enough of float16 to the others
 
 
-def columns_of(source: Source, images: bool, measured: list[str]) -> datasets.Features:
+def columns_of(source: PictureTable, images: bool, measured: list[str]) -> datasets.Features:
     """Names and types of all columns but the map.
 
     Args:
@@ -44,7 +44,7 @@ def columns_of(source: Source, images: bool, measured: list[str]) -> datasets.Fe
 SCENE_FEATURES = {"label": datasets.Value("string"), "mask": datasets.List(datasets.List(datasets.Value("bool")))}
 
 
-def as_row(number: int, row: Mapping, entry: Mapping, source: Source) -> dict:
+def as_row(number: int, row: Mapping, entry: Mapping, source: PictureTable) -> dict:
     """A picture and one class, with what the pipeline said; the map under "attribution", scaled."""
     values, scale = scaled(entry["attribution"])
     return {

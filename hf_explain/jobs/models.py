@@ -15,7 +15,7 @@ def load(arguments: argparse.Namespace, device, with_method: bool = False):
     """(explainer or None, classifier); `with_method`: the command takes a classifier with --method only."""
     name = arguments.explainer or arguments.classifier
     try:
-        hub = check_kind(arguments, " with --method" if with_method else "")
+        hub = check_kind(arguments, with_method)
         if arguments.classifier:
             return None, Classifier.from_pretrained(name, **hub).to(device)
         explainer = ExplainerForImageClassification.from_pretrained(name, **hub).to(device).eval()
@@ -24,7 +24,7 @@ def load(arguments: argparse.Namespace, device, with_method: bool = False):
     return explainer, explainer.require_classifier()
 
 
-def check_kind(arguments: argparse.Namespace, how: str = "") -> dict:
+def check_kind(arguments: argparse.Namespace, with_method: bool = False) -> dict:
     """Refuses an explainer that was given as --classifier, and a classifier that was given as --explainer.
 
     Returns the revision that was looked at, to load it.
@@ -36,10 +36,10 @@ def check_kind(arguments: argparse.Namespace, how: str = "") -> dict:
     kind = values.get("model_type") or ""  # of timm's own configs there is none
     of_explainer = kind.startswith("hf_explainer")
     if of_explainer and arguments.classifier:
-        alone = f", without {how.split()[-1]}" if how else ""
+        alone = ", without --method" if with_method else ""
         raise ExplainerError(f"{name} holds an explainer, not a classifier; give it as --explainer{alone}.")
     if arguments.explainer and not of_explainer:
-        what = f"a {kind!r} model" if kind else "another model"
+        what, how = f"a {kind!r} model" if kind else "another model", " with --method" if with_method else ""
         raise ExplainerError(
             f"{name} holds {what}, not an explainer; give it as --classifier{how}, or make an explainer of it with "
             "hf-explain train."

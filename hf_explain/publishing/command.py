@@ -6,35 +6,33 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from ..jobs.flags import flag
 from ..modeling.errors import ExplainerError
 from ..modeling.frozen_models import REPO_ID
 from ..modeling.modeling_explainer import ExplainerForImageClassification
 from .folders import check, lay_out
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("what is published")
-    what.add_argument("--explainer", required=True, help="folder of the explainer")
-    what.add_argument(
-        "--include_classifier", action="store_true", default=None, help="put the classifier inside the repository"
-    )
-    what.add_argument(
-        "--remote_code", action="store_true", help="also the branch remote-code, for people without hf-explain"
-    )
-    what.add_argument("--space", action="store_true", help="also a Space with the app and this explainer")
-    card = parser.add_argument_group("what its card says")
-    card.add_argument("--results", help="folder or results.json of hf-explain evaluate, of this explainer's weights")
-    card.add_argument("--pictures", nargs="+", default=[], help="pictures whose maps the card shows")
-    card.add_argument("--license", help="of the explainer: apache-2.0, mit, ...")
-    card.add_argument("--trained_on", help="the pictures it was trained on: a data set of the Hub, or words")
-    card.add_argument(
-        "--untrained", metavar="REASON", help="publish an explainer that has not been trained, and say why"
-    )
-    where = parser.add_argument_group("where")
-    where.add_argument("--hub_model_id", required=True, help="repository: owner/name")
-    where.add_argument("--hub_space_id", help="repository of the Space (default: that of the explainer)")
-    where.add_argument("--hub_private", action="store_true", help="make new repositories private ones")
-    where.add_argument("--dry_run", action="store_true", help="only print which file would go where")
+FLAGS = {
+    "what is published": {
+        "--explainer": flag("folder of the explainer", required=True),
+        "--include_classifier": flag("put the classifier inside the repository", False) | {"default": None},
+        "--remote_code": flag("also the branch remote-code, for people without hf-explain", False),
+        "--space": flag("also a Space with the app and this explainer", False),
+    },
+    "what its card says": {
+        "--results": flag("folder or results.json of hf-explain evaluate, of this explainer's weights"),
+        "--pictures": flag("pictures whose maps the card shows", ()),
+        "--license": flag("of the explainer: apache-2.0, mit, ..."),
+        "--trained_on": flag("the pictures it was trained on: a data set of the Hub, or words"),
+        "--untrained": flag("publish an explainer that has not been trained, and say why", metavar="REASON"),
+    },
+    "where": {
+        "--hub_model_id": flag("repository: owner/name", required=True),
+        "--hub_space_id": flag("repository of the Space (default: that of the explainer)"),
+        "--hub_private": flag("make new repositories private ones", False),
+        "--dry_run": flag("only print which file would go where", False),
+    },
+}
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 from dataclasses import fields
-from typing import Any, get_type_hints
+from typing import Any
 
-from ..jobs.flags import documented, flag
+from ..data.flags import DATA_SET, STREAMING
+from ..jobs.flags import flag, flags_of, given
 from ..jobs.models import check_kind
 from ..modeling.errors import ExplainerError, unknown_name
 from ..modeling.modeling_diffmask import DiffMaskExplainerForImageClassification
@@ -32,65 +33,57 @@ USUAL: dict[str, dict[str, Any]] = {
 EVALUATION_SEED = 1  # of the scenes to judge by; those to train on have seed 0
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("what is trained")
-    what.add_argument("--classifier", help="Hub id or folder of the classifier to explain")
-    what.add_argument("--classifier_revision", help="branch, tag or commit of the classifier")
-    what.add_argument("--explainer", help="Hub id or folder of a trained explainer to train further, instead")
-    what.add_argument("--method", default="ranking", help=f"how it is trained: {', '.join(METHODS)}")
-    what.add_argument("--preset", default="small", help="size of the head: tiny, small or base")
-    what.add_argument("--hybrid", action="store_true", help="the maps see the classifier's slopes too: slower, finer")
-    what.add_argument(
-        "--neighborhood", type=int, metavar="PIXELS",
-        help="side, odd, of the window whose mean is added to every pixel of a finished map (default: 1, none)",
-    )  # fmt: skip
-    what.add_argument("--backbone", help="Hub id or folder of a second model whose hidden states are read instead")
-    what.add_argument("--output_dir", help="folder for the explainer, its checkpoints and the log")
-    data = parser.add_argument_group("pictures")
-    data.add_argument(
-        "--dataset",
-        required=True,
-        help="Hub id, folder of pictures, folder of save_to_disk, parquet files, or scenes: drawn on the spot",
-    )
-    data.add_argument("--dataset_config", help="configuration of a Hub data set that has several")
-    data.add_argument("--split", help="split to train on (default: train)")
-    data.add_argument("--image_column", help="column with the pictures (default: the only one that has some)")
-    data.add_argument("--dataset_size", type=int, help="use this many pictures only; the scenes: how many there are")
-    data.add_argument("--image_size", type=int, help="pixels of the scenes (default: what the classifier takes)")
-    data.add_argument("--streaming", action="store_true", help="read while training instead of downloading first")
-    data.add_argument("--eval_dataset", help="another data set to judge by")
-    data.add_argument("--eval_split", help="split to judge by (default: pictures held out of the training split)")
-    data.add_argument("--eval_size", type=int, help="pictures to judge by; 0 for none (default: 64, at most a tenth)")
-    parser.add_argument(
-        "--dry_run", action="store_true", help="two real steps: print what the run will cost, save nothing"
-    )
-    settings = parser.add_argument_group("settings of the training")
-    helps, types = documented(TrainingConfig), get_type_hints(TrainingConfig)
-    for field in fields(TrainingConfig):
-        options = flag(types[field.name], field.default, helps[field.name])
-        others = [f"{values[field.name]:g} with {name}" for name, values in USUAL.items() if field.name in values]
-        if others:  # None says that it was not given
-            options |= {"default": None, "help": f"{options['help'][:-1]}; {', '.join(others)})"}
-        settings.add_argument(f"--{field.name}", **options)
+def flags_of_training() -> dict[str, dict]:
+    """Those of `TrainingConfig`; None says that one was not given whose usual value depends on the method."""
+    found = flags_of(TrainingConfig)
+    for name in {name for values in USUAL.values() for name in values}:
+        said = found[f"--{name}"]
+        usual = [f"{values[name]:g} with {method}" for method, values in USUAL.items() if name in values]
+        said |= {"default": None, "help": f"{said['help'][:-1]}; {', '.join(usual)})"}
+    return found
+
+
+FLAGS = {
+    "what is trained": {
+        "--classifier": flag("Hub id or folder of the classifier to explain"),
+        "--classifier_revision": flag("branch, tag or commit of the classifier"),
+        "--explainer": flag("Hub id or folder of a trained explainer to train further, instead"),
+        "--method": flag(f"how it is trained: {', '.join(METHODS)}", "ranking"),
+        "--preset": flag("size of the head: tiny, small or base", "small"),
+        "--hybrid": flag("the maps see the classifier's slopes too: slower, finer", False),
+        "--neighborhood": flag(
+            "side, odd, of the window whose mean is added to every pixel of a finished map (default: 1, none)",
+            type=int, metavar="PIXELS",
+        ),
+        "--backbone": flag("Hub id or folder of a second model whose hidden states are read instead"),
+        "--output_dir": flag("folder for the explainer, its checkpoints and the log"),
+    },
+    "pictures": {
+        **DATA_SET, "--dataset": DATA_SET["--dataset"] | {"required": True},
+        "--image_size": flag("pixels of the scenes (default: what the classifier takes)", type=int),
+        **STREAMING,
+        "--eval_dataset": flag("another data set to judge by"),
+        "--eval_split": flag("split to judge by (default: pictures held out of the training split)"),
+        "--eval_size": flag("pictures to judge by; 0 for none (default: 64, at most a tenth)", type=int),
+    },
+    "": {"--dry_run": flag("two real steps: print what the run will cost, save nothing", False)},
+    "settings of the training": flags_of_training(),
+}  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
     from ..jobs.processes import leave, print_once
 
     check(arguments)
-    given = {field.name: getattr(arguments, field.name) for field in fields(TrainingConfig)}
-    usual = {field.name: field.default for field in fields(TrainingConfig)} | USUAL[arguments.method]
-    values: dict[str, Any] = {
-        key: usual[key] if v is None else tuple(v) if isinstance(v, list) else v for key, v in given.items()
-    }
-    config = TrainingConfig(**values)
+    usual: dict[str, Any] = {field.name: field.default for field in fields(TrainingConfig)} | USUAL[arguments.method]
+    values = given(TrainingConfig, arguments)
+    config = TrainingConfig(**{name: usual[name] if value is None else value for name, value in values.items()})
     explainer = make_explainer(arguments, config)
     dataset, eval_dataset = open_data(arguments, config, explainer)
     if arguments.dry_run:
         from .dry_run import dry_run
 
-        cost = dry_run(explainer, dataset, config, eval_dataset)
-        print_once(cost)
+        print_once(dry_run(explainer, dataset, config, eval_dataset))
         return leave(0)
     from .loop import train
 
@@ -166,23 +159,20 @@ def open_data(arguments: argparse.Namespace, config: TrainingConfig, explainer):
 
     processor = explainer.image_processor
     size = arguments.image_size or max(explainer.config.image_size)
-    one = {"image_column": arguments.image_column, "streaming": arguments.streaming, "image_size": size}
+    one = {"streaming": arguments.streaming, "image_size": size}
+    scenes = arguments.dataset == "scenes"
     dataset = open_pictures(
-        arguments.dataset, processor, arguments.dataset_config, arguments.split, size=arguments.dataset_size,
-        seed=0 if arguments.dataset == "scenes" else config.seed, **one,
+        arguments.dataset, processor, arguments.dataset_config, arguments.split, arguments.image_column,
+        size=arguments.dataset_size, seed=0 if scenes else config.seed, **one,
     )  # fmt: skip
-    count, scenes = arguments.eval_size, arguments.eval_dataset in (None, "scenes") and arguments.dataset == "scenes"
+    name, count = arguments.eval_dataset or arguments.dataset, arguments.eval_size
     if count == 0:
         return dataset, None
     if arguments.eval_dataset or arguments.eval_split or scenes:
-        name = arguments.eval_dataset or arguments.dataset
         own = name == arguments.dataset
-        seed = EVALUATION_SEED if name == "scenes" else config.seed
         judged = open_pictures(
-            name, processor, arguments.dataset_config if own else None, arguments.eval_split, seed=seed,
-            **one | ({} if own else {"image_column": None}),
+            name, processor, arguments.dataset_config if own else None, arguments.eval_split,
+            arguments.image_column if own else None, seed=EVALUATION_SEED if name == "scenes" else config.seed, **one,
         )  # fmt: skip
         return dataset, choose(judged, count, config.seed)
-    if arguments.streaming:
-        return dataset, None
-    return hold_out(dataset, count, config.seed)
+    return (dataset, None) if arguments.streaming else hold_out(dataset, count, config.seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+from ..jobs.flags import setting
 from ..modeling.errors import ExplainerError
 from ..modeling.references import read_reference
 from .objectives import LTX_OBJECTIVES, OBJECTIVES, DiffMaskObjective, Objective, RankingObjective, find_objective
@@ -25,96 +26,68 @@ class TrainingConfig:
 
     >>> TrainingConfig(max_steps=500, references=("black", "blur")).learning_rate
     0.001
-
-    Args:
-        seed: of the order of the pictures and of all random numbers of the objective.
-        max_steps: optimizer steps.
-        per_device_train_batch_size: pictures per forward; halved by itself when memory runs out.
-        gradient_accumulation_steps: of these batches per optimizer step; the global batch is the product of both and
-            the number of processes.
-        learning_rate: its peak, after the warmup; from there a half cosine to 0.
-        weight_decay: of AdamW.
-        warmup_ratio: share of the steps in which the learning rate rises.
-        max_grad_norm: gradients are clipped to this norm.
-        mixed_precision: "no" or "bf16"; for the classifier only, the head stays in float32.
-        gradient_checkpointing: of the classifier: less memory, about a third more time.
-        torch_compile: compiles the classifier.
-        torch_compile_backend: of torch.compile.
-        objective: preset of the objective: default, aha-release (of ranking) or ltx-release (of ltx); what follows
-            changes single values of it, operator to noise those of ranking.
-        operator: sinkhorn, topk or coarse_to_fine.
-        grids: fewest and most cells per side; the second may be "pixels".
-        coarse: share of the run with these grids, all of it if they are given; the rest of it ranks single pixels.
-        budgets: points of the curves.
-        sampled: budgets each picture draws for itself instead, 0 for none.
-        references: what removed pixels become; one is drawn per step.
-        tau: first and last temperature.
-        noise: scale of the Gumbel noise.
-        mask_weight: of ltx, what the mean of the mask costs beside the cross-entropy.
-        counterfactual: of ltx, weight of what the mask hides no longer being classified so.
-        divergence: of diffmask, how far the classifier's output may move on average.
-        eval_steps: held-out deletion and insertion are measured every so many steps, and after the last one.
-        eval_references: under each of these.
-        eval_budgets: points of these curves.
-        per_device_eval_batch_size: pictures per forward in evaluation.
-        logging_steps: a line of training_log.jsonl, and of the trackers, every so many steps.
-        report_to: none, all that are installed, or names of trackers, such as tensorboard, trackio or wandb.
-        save_steps: a checkpoint every so many steps; the last step and an interruption write one too.
-        save_total_limit: how many checkpoints are kept.
-        resume_from_checkpoint: folder of a checkpoint, or "last": the newest of the output folder if there is one.
-        num_workers: processes that read pictures; streams are read in the main one.
-        include_classifier: saves the classifier too, not only its name.
-        push_to_hub: pushes the best explainer at the end.
-        hub_model_id: where to; default the name of the output folder.
-        hub_private: makes a new repository a private one.
     """
 
     # the run
-    seed: int = 0
-    max_steps: int = 1000
-    per_device_train_batch_size: int = 16
-    gradient_accumulation_steps: int = 1
+    seed: int = setting(0, "of the order of the pictures and of all random numbers of the objective")
+    max_steps: int = setting(1000, "optimizer steps")
+    per_device_train_batch_size: int = setting(16, "pictures per forward; halved by itself when memory runs out")
+    gradient_accumulation_steps: int = setting(
+        1, "of these batches per optimizer step; the global batch is the product of both and the number of processes"
+    )
     # the optimizer
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-3
-    warmup_ratio: float = 0.06
-    max_grad_norm: float = 1.0
+    learning_rate: float = setting(1e-3, "its peak, after the warmup; from there a half cosine to 0")
+    weight_decay: float = setting(1e-3, "of AdamW")
+    warmup_ratio: float = setting(0.06, "share of the steps in which the learning rate rises")
+    max_grad_norm: float = setting(1.0, "gradients are clipped to this norm")
     # speed and memory
-    mixed_precision: str = "no"
-    gradient_checkpointing: bool = False
-    torch_compile: bool = False
-    torch_compile_backend: str = "inductor"
+    mixed_precision: str = setting("no", '"no" or "bf16"; for the classifier only, the head stays in float32')
+    gradient_checkpointing: bool = setting(False, "of the classifier: less memory, about a third more time")
+    torch_compile: bool = setting(False, "compiles the classifier")
+    torch_compile_backend: str = setting("inductor", "of torch.compile")
     # the objective
-    objective: str = "default"
-    operator: str | None = None
-    grids: tuple[int | str, ...] | None = None
-    coarse: float | None = None
-    budgets: int | None = None
-    sampled: int | None = None
-    references: tuple[str, ...] | None = None
-    tau: tuple[float, ...] | None = None
-    noise: float | None = None
-    mask_weight: float | None = None
-    counterfactual: float | None = None
-    divergence: float | None = None
+    objective: str = setting(
+        "default",
+        "preset of the objective: default, aha-release (of ranking) or ltx-release (of ltx); what follows changes "
+        "single values of it, operator to noise those of ranking",
+    )
+    operator: str | None = setting(None, "sinkhorn, topk or coarse_to_fine")
+    grids: tuple[int | str, ...] | None = setting(None, 'fewest and most cells per side; the second may be "pixels"')
+    coarse: float | None = setting(
+        None, "share of the run with these grids, all of it if they are given; the rest of it ranks single pixels"
+    )
+    budgets: int | None = setting(None, "points of the curves")
+    sampled: int | None = setting(None, "budgets each picture draws for itself instead, 0 for none")
+    references: tuple[str, ...] | None = setting(None, "what removed pixels become; one is drawn per step")
+    tau: tuple[float, ...] | None = setting(None, "first and last temperature")
+    noise: float | None = setting(None, "scale of the Gumbel noise")
+    mask_weight: float | None = setting(None, "of ltx, what the mean of the mask costs beside the cross-entropy")
+    counterfactual: float | None = setting(None, "of ltx, weight of what the mask hides no longer being classified so")
+    divergence: float | None = setting(None, "of diffmask, how far the classifier's output may move on average")
     # evaluation and logging
-    eval_steps: int = 100
-    eval_references: tuple[str, ...] = ("mean", "blur")
-    eval_budgets: int = 11
-    per_device_eval_batch_size: int = 32
-    logging_steps: int = 10
-    report_to: tuple[str, ...] = ("none",)
+    eval_steps: int = setting(
+        100, "held-out deletion and insertion are measured every so many steps, and after the last one"
+    )
+    eval_references: tuple[str, ...] = setting(("mean", "blur"), "under each of these")
+    eval_budgets: int = setting(11, "points of these curves")
+    per_device_eval_batch_size: int = setting(32, "pictures per forward in evaluation")
+    logging_steps: int = setting(10, "a line of training_log.jsonl, and of the trackers, every so many steps")
+    report_to: tuple[str, ...] = setting(
+        ("none",), "none, all that are installed, or names of trackers, such as tensorboard, trackio or wandb"
+    )
     # checkpoints
-    save_steps: int = 200
-    save_total_limit: int = 2
-    resume_from_checkpoint: str | None = None
+    save_steps: int = setting(200, "a checkpoint every so many steps; the last step and an interruption write one too")
+    save_total_limit: int = setting(2, "how many checkpoints are kept")
+    resume_from_checkpoint: str | None = setting(
+        None, 'folder of a checkpoint, or "last": the newest of the output folder if there is one'
+    )
     # pictures
-    num_workers: int = 2
+    num_workers: int = setting(2, "processes that read pictures; streams are read in the main one")
     # the Hub
-    include_classifier: bool = False
-    push_to_hub: bool = False
-    hub_model_id: str | None = None
-    hub_private: bool = False
+    include_classifier: bool = setting(False, "saves the classifier too, not only its name")
+    push_to_hub: bool = setting(False, "pushes the best explainer at the end")
+    hub_model_id: str | None = setting(None, "where to; default the name of the output folder")
+    hub_private: bool = setting(False, "makes a new repository a private one")
 
     def __post_init__(self):
         for name in ("report_to", "references", "eval_references"):

@@ -27,6 +27,7 @@ from hf_explain.evaluating import grids as survey_grids
 from hf_explain.evaluating import survey
 from hf_explain.evaluating.card import write_card
 from hf_explain.faithfulness import measure
+from hf_explain.jobs.flags import add_flags
 from hf_explain.localization import average_precision
 from hf_explain.localization.grids import Confident
 
@@ -351,7 +352,7 @@ def test_refusals(classifier, explainer, pictures, tmp_path, capsys):
         ([*one, *scenes, "--dtype", "int8"], "give bfloat16 or float16"),
         ([*one, *scenes, "--write_model_card"], "--write_model_card writes into the folder of an explainer"),
         ([*one, *scenes, "--dataset_size", "0"], "dataset_size=0"),
-        ([*one, "--dataset", pictures, "--output_dir", tmp_path / "p"], "2 columns of pictures"),
+        ([*one, "--dataset", pictures, "--output_dir", tmp_path / "p"], "several columns of pictures, photo, where;"),
         ([*one, "--dataset", pictures, "--image_column", "x", "--output_dir", tmp_path / "p"], "no column 'x'"),
         (
             [*one, "--dataset", pictures, "--image_column", "photo", "--preset", "ltx", "--output_dir", tmp_path / "p"],
@@ -375,7 +376,7 @@ def test_every_boolean_can_be_left_off(capsys):
 
     for name in ("evaluate", "train", "demo"):
         parser = argparse.ArgumentParser()
-        importlib.import_module(cli.COMMANDS[name][0]).add_arguments(parser)
+        add_flags(parser, importlib.import_module(cli.COMMANDS[name][0]).FLAGS)
         for action in parser._actions:
             if action.nargs == 0 and action.dest != "help":
                 assert action.default in (False, None), action.dest

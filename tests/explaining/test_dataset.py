@@ -20,7 +20,7 @@ from transformers import CLIPImageProcessorPil, pipeline
 
 import hf_explain
 from hf_explain import ExplainerError, cli
-from hf_explain.data import blocks as sources
+from hf_explain.data import opening
 from hf_explain.data.scenes import CLASSES, load_scenes
 from hf_explain.explaining.rows import column, count, parts_of, scaled
 from hf_explain.faithfulness import measure
@@ -260,7 +260,7 @@ def test_a_stream_is_read_no_further_than_a_block(classifier, tmp_path, monkeypa
             yield {"image": PIL.Image.new("RGB", (40, 40), (numbers[-1] % 256, 0, 0))}
 
     rows = datasets.IterableDataset.from_generator(endless, features=datasets.Features(image=datasets.Image()))
-    monkeypatch.setattr(sources, "open_rows", lambda *arguments, **options: rows)
+    monkeypatch.setattr(opening, "open_rows", lambda *arguments, **options: rows)
     assert explain(classifier, "endless", tmp_path, "--streaming", "--block", 6, "--dataset_size", 12) == 0
     assert len(numbers) <= 13 and count(tmp_path, 6, None) == (12, 12)
 

@@ -27,6 +27,7 @@ from hf_explain.faithfulness.information import information_curves
 from hf_explain.faithfulness.masked_confidence import masked_confidence
 from hf_explain.faithfulness.road import road
 from hf_explain.faithfulness.robustness import infidelity, max_sensitivity
+from hf_explain.jobs.flags import add_flags
 from hf_explain.localization.grid_classifier import GridClassifier
 from hf_explain.methods.inner import attribute_at
 from hf_explain.methods.layers import find_layers, look_for_layers
@@ -338,7 +339,7 @@ def test_only_what_starts_at_the_reference_is_called_insertion():
 def test_a_flag_is_on_only_if_it_was_given(command, capsys):
     """And `--flag False` is no way to turn it on."""
     parser = argparse.ArgumentParser()
-    importlib.import_module(cli.COMMANDS[command][0]).add_arguments(parser)
+    add_flags(parser, importlib.import_module(cli.COMMANDS[command][0]).FLAGS)
     needed = [word for action in parser._actions if action.required for word in (action.option_strings[0], "x")]
     flags = [action for action in parser._actions if action.nargs == 0 and action.dest != "help"]
     assert flags

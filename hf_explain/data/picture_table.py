@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import PIL.Image
 
-from ..modeling.errors import ExplainerError, whole_number
-from .opening import as_pictures, open_rows, read_cell
-from .scenes import SCENES, SceneRows
+from ..modeling.errors import ExplainerError
+from .opening import open_columns, read_cell
 
 
-class Source:
-    """Rows of a data set, those of a stream in its order.
+class PictureTable:
+    """Rows of a data set with a picture and other columns, those of a stream in its order.
 
     Args:
         rows: a `datasets` object whose pictures are not decoded, or `SceneRows`.
@@ -25,60 +24,57 @@ class Source:
     def __init__(self, rows, column: str, name: str, kept: Sequence[str] = (), pictures: int | None = None):
         self.rows, self.column, self.name, self.kept, self.pictures = rows, column, name, list(kept), pictures
 
-    def blocks(self, size: int, wanted: Callable[[int], bool]) -> Iterator[Block]:
+    def blocks(self, size: int, wanted: Callable[[int], bool]) -> Iterator[PictureBlock]:
         """The blocks of `size` rows whose first row is wanted."""
         if self.pictures is not None:
             for first in filter(wanted, range(0, self.pictures, size)):
-                yield Block(self, first, range(first, min(first + size, self.pictures)))
+                yield PictureBlock(self, first, range(first, min(first + size, self.pictures)))
             return
         rows = iter(self.rows)
         for first in itertools.count(step=size):
             found = list(itertools.islice(rows, size))
             if found and wanted(first):
-                yield Block(self, first, found)
+                yield PictureBlock(self, first, found)
             if len(found) < size:
                 return
 
 
-class Block:
+class PictureBlock:
     """A few rows that follow one another: their pictures by index, upright and RGB."""
 
-    def __init__(self, source: Source, first: int, rows: range | list[dict]):
-        self.source, self.first, self.rows = source, first, rows
+    def __init__(self, table: PictureTable, first: int, rows: range | list[dict]):
+        self.table, self.first, self.rows = table, first, rows
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> PIL.Image.Image:
-        return read_cell(self.row(index)[self.source.column], f"row {self.first + index} of {self.source.name}")
+        return read_cell(self.row(index)[self.table.column], f"row {self.first + index} of {self.table.name}")
 
     def row(self, index: int) -> dict:
         """All its columns, the picture as it is stored."""
-        return self.rows[index] if isinstance(self.rows, list) else self.source.rows[self.rows[index]]
+        return self.rows[index] if isinstance(self.rows, list) else self.table.rows[self.rows[index]]
 
 
-def open_source(
+def open_table(
     name: str, config_name: str | None = None, split: str | None = None, image_column: str | None = None,
     kept: Sequence[str] = (), size: int | None = None, streaming: bool = False, image_size: int = 64, seed: int = 0,
-) -> Source:  # fmt: skip
-    """The data set `name`, as `data.open_pictures` names them.
+) -> PictureTable:  # fmt: skip
+    """The data set `name`, as `opening.open_columns` names them.
 
     Args:
         kept: columns that are wanted beside the pictures.
-        size: the first so many pictures only; of the scenes, how many there are.
         image_size, seed: of the scenes.
     """
-    whole_number("dataset_size", size, 1)
-    if name == "scenes":
-        known = ("label", "mask")
-        if streaming or set(kept) - set(known):
-            raise ExplainerError(f"the scenes have the columns {', '.join(known)} beside the pictures, and no stream.")
-        return Source(SceneRows(size or SCENES, seed, image_size), "image", "the scenes", kept, size or SCENES)
-    rows = open_rows(name, config_name, split, streaming, labels=bool(kept))
-    rows, column = as_pictures(rows, image_column, name, kept)
+    known = ("label", "mask")
+    if name == "scenes" and (streaming or set(kept) - set(known)):
+        raise ExplainerError(f"the scenes have the columns {', '.join(known)} beside the pictures, and no stream.")
+    rows, column, called = open_columns(
+        name, config_name, [split], image_column, size,
+        seed=seed, side=image_size, kept=kept, labels=bool(kept), streaming=streaming,
+    )  # fmt: skip
     if streaming:
-        return Source(rows.take(size) if size else rows, column, name, kept)
-    rows = rows.select(range(min(size, len(rows)))) if size else rows
+        return PictureTable(rows, column, called, kept)
     if not len(rows):
         raise ExplainerError(f"{name} holds no picture; give a data set that does.")
-    return Source(rows, column, name, kept, len(rows))
+    return PictureTable(rows, column, called, kept, len(rows))
