@@ -317,7 +317,7 @@ def test_flags_mean_the_settings(monkeypatch, classifier):
     with pytest.raises(pytest.skip.Exception):
         train(classifier, "--output_dir", "x", *flags.split())
     config = seen[0][2]
-    assert config.ranking_objective().grids == (4, None) and config.tau == (1.0, 0.5) and config.torch_compile
+    assert config.objective_of("ranking").grids == (4, None) and config.tau == (1.0, 0.5) and config.torch_compile
     assert config.references == ("black", "0.5") and config.learning_rate == 0.01 and config.seed == 3
     assert len(seen[0][1]) == 12 and len(seen[0][3]) == 4
     assert not torch.equal(seen[0][1][0]["pixel_values"], seen[0][3][0]["pixel_values"])  # scenes of another seed

@@ -7,17 +7,10 @@ from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAuto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from ..modeling.modeling_diffmask import DiffMaskExplainerForImageClassification
-from ..modeling.modeling_ltx import LtxExplainerForImageClassification
-from ..modeling.modeling_ranking import RankingExplainerForImageClassification
 from ..modeling.pipeline_image_attribution import auto_classes
+from ..training.kinds import KINDS
 from .pipeline import ImageAttributionPipeline
 
-EXPLAINERS = (
-    RankingExplainerForImageClassification,
-    LtxExplainerForImageClassification,
-    DiffMaskExplainerForImageClassification,
-)
 NAMES: OrderedDict[str, str] = OrderedDict()
 
 
@@ -34,7 +27,7 @@ class AutoModelForImageAttribution(_BaseAutoModelClass):
 
 def register() -> None:
     """Idempotent."""
-    for explainer in EXPLAINERS:
+    for explainer in [kind.explainer for kind in KINDS.values()]:
         AutoConfig.register(explainer.config_class.model_type, explainer.config_class, exist_ok=True)
         for auto in (AutoModelForImageAttribution, AutoModel):
             auto.register(explainer.config_class, explainer, exist_ok=True)

@@ -15,26 +15,7 @@ from ..modeling.frozen_models import REPO_ID, is_local
 from ..modeling.model_card import card_to_push, model_card
 from ..reports.account import spelled
 from ..training.checkpoints import checkpoints
-
-# The systems' papers, by the explainer's model type; NOTICE has all authors.
-PAPERS = {
-    "hf_explainer_ranking": (
-        "David Schinagl, Christian Fruhwirth-Reisinger, Alexander Prutsch, Samuel Schulter, Horst Possegger. "
-        "Learn to Rank: Visual Attribution by Learning Importance Ranking. 2026",
-        "2604.05819",
-    ),
-    "hf_explainer_ltx": (
-        "Oren Barkan, Yuval Asher, Amit Eshel, Yehonatan Elisha, Noam Koenigstein. "
-        "Learning to Explain: A Model-Agnostic Framework for Explaining Black Box Models. ICDM 2023",
-        "2310.16584",
-    ),
-    "hf_explainer_diffmask": (
-        "Angelos Nalmpantis, Apostolos Panagiotopoulos, John Gkountouras, Konstantinos Papakostas, Wilker Aziz. "
-        "Vision DiffMask: Faithful Interpretation of Vision Transformers with Differentiable Patch Masking. "
-        "CVPR Workshops 2023",
-        "2304.06391",
-    ),
-}
+from ..training.kinds import KINDS, kind_of
 
 
 def write_published_card(
@@ -139,10 +120,8 @@ def classifier_license(name: str | None, revision: str | None, ask_hub: bool) ->
     return None if found is None else spelled(found)
 
 
-def paper(explainer) -> str | None:
-    if explainer.config.model_type not in PAPERS:
-        return None
-    text, number = PAPERS[explainer.config.model_type]
+def paper(explainer) -> str:
+    text, number = KINDS[kind_of(explainer)].paper
     return (
         f"## Papers to cite\n\n- {text}. [arXiv:{number}](https://arxiv.org/abs/{number}). This explainer was made by "
         "hf-explain, an independent implementation.\n"

@@ -12,23 +12,10 @@ from typing import Any, get_type_hints
 from ..jobs.flags import documented, flag
 from ..jobs.models import check_kind
 from ..modeling.errors import ExplainerError, unknown_name
-from ..modeling.modeling_diffmask import DiffMaskExplainerForImageClassification
 from ..modeling.modeling_explainer import ExplainerForImageClassification
-from ..modeling.modeling_ltx import LtxExplainerForImageClassification
-from ..modeling.modeling_ranking import RankingExplainerForImageClassification
 from .config import TrainingConfig
+from .kinds import KINDS
 
-METHODS = {
-    "ranking": RankingExplainerForImageClassification,
-    "ltx": LtxExplainerForImageClassification,
-    "diffmask": DiffMaskExplainerForImageClassification,
-}
-# Where a method's published schedule is another than the general one: LTX's never leaves its warmup.
-USUAL: dict[str, dict[str, Any]] = {
-    "ranking": {},
-    "ltx": {"learning_rate": 2e-4, "warmup_ratio": 1.0},
-    "diffmask": {"learning_rate": 2e-5},
-}
 EVALUATION_SEED = 1  # of the scenes to judge by; those to train on have seed 0
 
 
@@ -37,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--classifier", help="Hub id or folder of the classifier to explain")
     what.add_argument("--classifier_revision", help="branch, tag or commit of the classifier")
     what.add_argument("--explainer", help="Hub id or folder of a trained explainer to train further, instead")
-    what.add_argument("--method", default="ranking", help=f"how it is trained: {', '.join(METHODS)}")
+    what.add_argument("--method", default="ranking", help=f"how it is trained: {', '.join(KINDS)}")
     what.add_argument("--preset", default="small", help="size of the head: tiny, small or base")
     what.add_argument("--hybrid", action="store_true", help="the maps see the classifier's slopes too: slower, finer")
     what.add_argument(
@@ -68,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     helps, types = documented(TrainingConfig), get_type_hints(TrainingConfig)
     for field in fields(TrainingConfig):
         options = flag(types[field.name], field.default, helps[field.name])
-        others = [f"{values[field.name]:g} with {name}" for name, values in USUAL.items() if field.name in values]
+        others = [f"{k.usual[field.name]:g} with {name}" for name, k in KINDS.items() if field.name in k.usual]
         if others:  # None says that it was not given
             options |= {"default": None, "help": f"{options['help'][:-1]}; {', '.join(others)})"}
         settings.add_argument(f"--{field.name}", **options)
@@ -79,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     check(arguments)
     given = {field.name: getattr(arguments, field.name) for field in fields(TrainingConfig)}
-    usual = {field.name: field.default for field in fields(TrainingConfig)} | USUAL[arguments.method]
+    usual = {field.name: field.default for field in fields(TrainingConfig)} | KINDS[arguments.method].usual
     values: dict[str, Any] = {
         key: usual[key] if v is None else tuple(v) if isinstance(v, list) else v for key, v in given.items()
     }
@@ -110,8 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> None:
     """What can be refused before anything is loaded."""
-    if arguments.method not in METHODS:
-        raise ExplainerError(f"{unknown_name('method', arguments.method, METHODS)}.")
+    if arguments.method not in KINDS:
+        raise ExplainerError(f"{unknown_name('method', arguments.method, KINDS)}.")
     if bool(arguments.classifier) == bool(arguments.explainer):
         raise ExplainerError("give --classifier for a new explainer, or --explainer to train one further; one of them.")
     if arguments.explainer and (said := [*head_options(arguments), *(["backbone"] if arguments.backbone else [])]):
@@ -146,7 +133,7 @@ def make_explainer(arguments: argparse.Namespace, config: TrainingConfig):
         hub = check_kind(arguments)
         if arguments.explainer:
             return ExplainerForImageClassification.from_pretrained(name, **hub)
-        return METHODS[arguments.method].from_classifier(
+        return KINDS[arguments.method].explainer.from_classifier(
             name, backbone=arguments.backbone, preset=arguments.preset, seed=config.seed,
             **head_options(arguments), **hub,
         )  # fmt: skip

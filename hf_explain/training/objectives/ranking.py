@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from ...modeling.errors import ExplainerError
 from ...modeling.perturbation import blend
 from ...modeling.ranking import draw_gumbel, gumbel_sinkhorn, soft_topk
-from ...modeling.references import blur_with
+from ...modeling.references import blur_with, read_reference
 from ..draws import BOTTOM, TOP, Draws, draw_blank, draw_budgets, draw_classes, draw_grid, draw_reference
 from .base import Objective
 
@@ -115,9 +115,43 @@ def find_objective(name: str, **changes) -> RankingObjective:
     """The preset `name` of `OBJECTIVES`, with single values changed; grids that are asked for are for the whole run."""
     if name not in OBJECTIVES:
         raise ExplainerError(f"unknown objective {name!r}; choose from {', '.join(OBJECTIVES)}.")
+    return replace(OBJECTIVES[name], **for_the_whole_run(changes))
+
+
+def for_the_whole_run(changes: dict) -> dict:
     if "grids" in changes or changes.get("operator") == "sinkhorn":  # whose memory is the square of the cells
-        changes.setdefault("coarse", 1.0)
-    return replace(OBJECTIVES[name], **changes)
+        return {"coarse": 1.0, **changes}
+    return changes
+
+
+def read_settings(given: dict) -> dict:
+    """Values of `RankingObjective` from those of a `TrainingConfig`, whose numbers may be words."""
+    changes = dict(given)
+    if "budgets" in changes and changes.setdefault("sampled", 0):
+        raise ExplainerError(
+            f"budgets={given['budgets']} with sampled={given['sampled']}; give even budgets or sampled ones, not both."
+        )
+    for name in ("grids", "tau"):
+        if name in changes and len(changes[name]) != 2:
+            raise ExplainerError(f"{name}={changes[name]}; give two values, the first and the last.")
+    if "grids" in changes:
+        low, high = changes["grids"]
+        low, high = as_integer(low), None if high in ("pixels", None) else as_integer(high)
+        if low < 2 or (high is not None and high < low):
+            raise ExplainerError(
+                f"grids={given['grids']}; give two counts of cells in rising order, from 2 on, or 'pixels' as the last."
+            )
+        changes["grids"] = (low, high)
+    if "references" in changes:
+        changes["references"] = tuple(map(read_reference, changes["references"]))
+    return for_the_whole_run(changes)
+
+
+def as_integer(value) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise ExplainerError(f"grids holds {value!r}; give counts of cells, or 'pixels' as the last.") from None
 
 
 def ranking_loss(
