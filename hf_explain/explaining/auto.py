@@ -11,6 +11,7 @@ from ..modeling.pipeline_image_attribution import auto_classes
 from ..training.kinds import KINDS
 from .pipeline import ImageAttributionPipeline
 
+EXPLAINERS = tuple(kind.explainer for kind in KINDS.values())
 NAMES: OrderedDict[str, str] = OrderedDict()
 
 
@@ -27,7 +28,7 @@ class AutoModelForImageAttribution(_BaseAutoModelClass):
 
 def register() -> None:
     """Idempotent."""
-    for explainer in [kind.explainer for kind in KINDS.values()]:
+    for explainer in EXPLAINERS:
         AutoConfig.register(explainer.config_class.model_type, explainer.config_class, exist_ok=True)
         for auto in (AutoModelForImageAttribution, AutoModel):
             auto.register(explainer.config_class, explainer, exist_ok=True)
