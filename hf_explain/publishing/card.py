@@ -79,9 +79,9 @@ def training(explainer, source: Path, trained_on: str | None, untrained: str | N
     steps = explainer.config.trained_steps
     lines = [f"optimizer steps: {steps:,}" if steps else f"**none: its maps mean nothing.** {untrained}"]
     lines += [f"pictures: {trained_on}, as its author states"] if trained_on else []
-    found = checkpoints(str(source))
+    found = checkpoints(source)
     if found:
-        state = json.loads((Path(found[-1]) / "training_state.json").read_text())
+        state = json.loads((found[-1] / "training_state.json").read_text())
         if state.get("best_score") is not None:
             score = f"held-out score {state['best_score']:.4f} at step {state['best_step']}"
             how = spelled(state["judged_by"])

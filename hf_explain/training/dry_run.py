@@ -13,7 +13,7 @@ import torch
 
 from ..jobs.processes import Processes
 from .config import TrainingConfig
-from .evaluation import check_held_out, evaluate
+from .held_out import check_held_out, evaluate
 from .loop import train
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from accelerate.utils.memory import clear_device_cache
@@ -21,10 +22,10 @@ from ..modeling.errors import ExplainerError
 from .batches import Rows, Stream
 from .config import TrainingConfig
 from .draws import Draws
-from .evaluation import check_held_out, evaluate, is_out_of_memory
+from .held_out import check_held_out, evaluate, is_out_of_memory
 from .log import Reporter
 from .push import check_push, push
-from .run import Run, require_float32
+from .state import Run, require_float32
 
 logger = logging.get_logger(__name__)
 
@@ -78,9 +79,10 @@ def train(
     if config.push_to_hub:
         check_push(explainer, config, output_dir, processes.is_main)
     explainer.to(processes.device)
-    run = Run(explainer, dataset, config, output_dir, processes, eval_dataset)
+    folder = Path(output_dir) if output_dir else None
+    run = Run(explainer, dataset, config, folder, processes, eval_dataset)
     state, batches, signal = run.state, open_batches(dataset, run), 0
-    report = Reporter(config, processes, output_dir, state.step, progress_bar, run.objective.shown)
+    report = Reporter(config, processes, folder, state.step, progress_bar, run.objective.shown)
     with classifier_for_training(explainer, config), StopSignal() as stop, report:
         while state.step < config.max_steps and state.step != stop_after and not signal:
             pixel_values = next(batches)  # (B, 3, H, W): this process' share of the global batch
@@ -105,8 +107,9 @@ def train(
             run.finish()
     if finished and config.push_to_hub and processes.is_main:
         push(explainer, config, output_dir)
+    checkpoint = str(run.checkpoint) if run.checkpoint else None
     at = state.best_step if finished and state.best_step is not None else state.step
-    return TrainingResult(state.step, at, state.best_score, report.log.lines, run.checkpoint, 0 if finished else signal)
+    return TrainingResult(state.step, at, state.best_score, report.lines, checkpoint, 0 if finished else signal)
 
 
 def gradients(run: Run, pixel_values: torch.Tensor, batches, stop: StopSignal) -> tuple[dict[str, float], int]:
@@ -144,10 +147,6 @@ def gradients(run: Run, pixel_values: torch.Tensor, batches, stop: StopSignal) -
 CAUSES = ("", "pixel_values", "loss", "gradient")
 
 
-def loss_of(explainer, pixel_values, draws: Draws, progress: float, objective, autocast):
-    return objective.loss(explainer, pixel_values, draws, progress, autocast)
-
-
 def accumulate(run: Run, pixel_values: torch.Tensor) -> dict[str, float]:
     """Adds up this process' part of the gradient, `micro_batch` pictures at a time; returns its part of the log."""
     config, step = run.config, run.state.step
@@ -162,7 +161,7 @@ def accumulate(run: Run, pixel_values: torch.Tensor) -> dict[str, float]:
         for at in range(0, count, run.state.micro_batch):
             pictures = pixel_values[at : at + run.state.micro_batch].to(device, non_blocking=True)
             draws, weight = Draws(config.seed, step, first + at), len(pictures) / everywhere
-            loss, log = loss_of(run.explainer, pictures, draws, step / config.max_steps, objective, autocast)
+            loss, log = objective.loss(run.explainer, pictures, draws, step / config.max_steps, autocast)
             if not torch.isfinite(loss):
                 good = torch.isfinite(pictures).flatten(1).all(1)
                 here, last = first + at, first + at + len(pictures) - 1

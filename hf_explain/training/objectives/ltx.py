@@ -13,7 +13,7 @@ from ...modeling.errors import ExplainerError
 from ...modeling.references import reference_image
 from ...modeling.targets import of_target
 from ..draws import CLASSES, Draws
-from .base import Objective
+from .objective import Objective
 
 PENALTIES = ("l1", "softplus_of_sigmoid")
 CAP = 5.0  # of the cross-entropy of what the mask hides: beyond it nothing is gained
