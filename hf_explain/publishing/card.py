@@ -12,7 +12,7 @@ from transformers.utils.hub import cached_file
 
 from ..evaluating.card import with_section, write_card
 from ..modeling.frozen_models import REPO_ID, is_local
-from ..modeling.model_card import card_to_push, model_card
+from ..modeling.model_card import card_to_push, in_code, model_card
 from ..reports.account import spelled
 from ..training.checkpoints import checkpoints
 from ..training.kinds import KINDS, kind_of
@@ -102,7 +102,9 @@ def licenses(explainer, license: str | None, ask_hub: bool) -> str:
     config = explainer.config
     name = config.classifier_name_or_path
     stated = classifier_license(name, config.classifier_revision, ask_hub)
-    theirs = f"The classifier, `{name}`, comes under `{stated}`, says its repository." if stated else UNKNOWN
+    theirs = (
+        f"The classifier, {in_code(name)}, comes under {in_code(stated)}, says its repository." if stated else UNKNOWN
+    )
     ours = f"The explainer comes under `{license}`." if license else "The author of the explainer states no license."
     return f"## License\n\n{ours} {theirs} A repository that carries its classifier carries that license too.\n"
 
