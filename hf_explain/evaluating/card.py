@@ -86,8 +86,8 @@ def section(results: dict, settings: Settings) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     return (
         f"{SECTION}\n\nMeasured by `hf-explain evaluate` on {settings.pictures} pictures of "
-        f"{in_markdown(settings.dataset['name'])}, in brackets 95 % intervals over the pictures; the class explained is "
-        f"the {'true' if settings.explained == 'label' else 'predicted'} one ({versions}).\n\n{tables}\n"
+        f"{in_markdown(settings.dataset['name'])}, in brackets 95 % intervals over the pictures; the class explained "
+        f"is the {'true' if settings.explained == 'label' else 'predicted'} one ({versions}).\n\n{tables}\n"
     )
 
 

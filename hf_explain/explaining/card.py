@@ -92,10 +92,8 @@ def protocol(settings: Settings) -> str:
         many = settings.options.get("top_k", 1)
         lines.append(f"classes: the {f'{many} ' if many > 1 else ''}most probable of each picture")
     lines += [f"{key}: {value}" for key, value in settings.options.items() if key != "top_k"]
-    where = [
-        f"{key} {in_markdown(data[key])}" for key in ("config", "split", "column", "seed") if data.get(key) is not None
-    ]
-    lines.append(f"pictures: {', '.join([in_markdown(shown(data['name'])), *where])}")
+    where = [f"{key} {data[key]}" for key in ("config", "split", "column", "seed") if data.get(key) is not None]
+    lines.append(f"pictures: {in_markdown(', '.join([shown(data['name']), *where]))}")
     versions = {"hf-explain": __version__, "python": platform.python_version(), "torch": torch.__version__}
     versions |= {"transformers": transformers.__version__, "datasets": datasets.__version__}
     lines.append("versions: " + ", ".join(f"{package} {version}" for package, version in versions.items()))

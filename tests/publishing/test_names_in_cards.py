@@ -1,4 +1,4 @@
-"""Names of classes, data sets, columns and folders are text in a card: no tag, no heading, no cell, no end of a line."""
+"""Names of classes, data sets, columns and folders are text in a card: no tag, no heading, no cell, no new line."""
 
 import pytest
 import yaml
