@@ -13,7 +13,6 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from accelerate.utils import broadcast, gather_object
 
 from ..modeling.errors import ExplainerError
-from ..modeling.precision import widest_float
 
 
 class Processes:
@@ -25,14 +24,8 @@ class Processes:
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.is_main = self.accelerator.is_main_process
 
-    def gather(self, row: dict[str, float]) -> dict[str, list[float]]:
-        """Everybody's value of every key, in the order of the processes."""
-        mine = torch.tensor([list(row.values())], dtype=widest_float(self.device), device=self.device)
-        rows = self.accelerator.gather(mine)
-        return {key: rows[:, column].tolist() for column, key in enumerate(row)}
-
     def gather_lists(self, values: list) -> list:
-        """Everybody's values, one list behind the other."""
+        """Everybody's values, one list behind the other, in the order of the processes."""
         return gather_object(values) if self.world > 1 else values
 
     @torch.no_grad()

@@ -120,9 +120,9 @@ def gradients(run: Run, pixel_values: torch.Tensor, batches, stop: StopSignal) -
     """
     state, processes = run.state, run.processes
     while True:
-        row = accumulate(run, pixel_values)
-        everyone = processes.gather(row | {"signal": stop.signal})  # the only point where the processes meet, but sums
-        if not any(everyone.pop("out_of_memory")):
+        mine = (*accumulate(run, pixel_values), stop.signal)
+        rows, troubles, signals = zip(*processes.gather_lists([mine]))  # where the processes meet, but for the sums
+        if not any(trouble == OUT_OF_MEMORY for trouble in troubles):
             break
         if state.micro_batch == 1:
             raise ExplainerError(
@@ -134,27 +134,28 @@ def gradients(run: Run, pixel_values: torch.Tensor, batches, stop: StopSignal) -
             logger.warning(
                 f"step {state.step}: memory ran out, going on with {state.micro_batch} pictures per forward."
             )
-    places = dict(zip(everyone.pop("cause"), zip(everyone.pop("first"), everyone.pop("last"))))
-    for cause in range(1, len(CAUSES)):
+    places = {cause: (first, last) for cause, first, last in filter(None, troubles)}
+    for cause in ("pixel_values", "loss", "gradient"):
         if cause in places:
-            raise not_finite(run, batches, CAUSES[cause], *map(int, places[cause]))
+            raise not_finite(run, batches, cause, *places[cause])
     processes.sum_gradients(run.parameters)
-    signal = int(max(everyone.pop("signal")))
     means = ("loss", *run.objective.means)  # each process' part of them
-    return {key: (sum if key in means else max)(values) for key, values in everyone.items()}, signal
+    return {key: (sum if key in means else max)(row[key] for row in rows) for key in rows[0]}, max(signals)
 
 
-CAUSES = ("", "pixel_values", "loss", "gradient")
+OUT_OF_MEMORY = ("memory", 0, 0)
 
 
-def accumulate(run: Run, pixel_values: torch.Tensor) -> dict[str, float]:
-    """Adds up this process' part of the gradient, `micro_batch` pictures at a time; returns its part of the log."""
-    config, step = run.config, run.state.step
-    objective = run.objective
-    row = dict.fromkeys(("loss", *objective.logged, "out_of_memory", "cause", "first", "last"), 0.0)
+def accumulate(run: Run, pixel_values: torch.Tensor) -> tuple[dict[str, float], tuple[str, int, int] | None]:
+    """Adds up this process' part of the gradient, `micro_batch` pictures at a time.
+
+    Returns its part of the log, and what is wrong, with the first and the last picture of the global batch it may be.
+    """
+    config, step, objective = run.config, run.state.step, run.objective
+    row = dict.fromkeys(("loss", *objective.logged), 0.0)
     device, count = run.processes.device, len(pixel_values)
     first, everywhere = run.processes.rank * count, run.processes.world * count
-    autocast = torch.bfloat16 if config.mixed_precision == "bf16" else None
+    autocast, trouble = torch.bfloat16 if config.mixed_precision == "bf16" else None, None
     run.explainer.train()
     run.optimizer.zero_grad()
     try:
@@ -164,25 +165,24 @@ def accumulate(run: Run, pixel_values: torch.Tensor) -> dict[str, float]:
             loss, log = objective.loss(run.explainer, pictures, draws, step / config.max_steps, autocast)
             if not torch.isfinite(loss):
                 good = torch.isfinite(pictures).flatten(1).all(1)
-                here, last = first + at, first + at + len(pictures) - 1
-                if not good.all():
-                    here = last = here + int(good.int().argmin())
-                cause = CAUSES.index("loss" if good.all() else "pixel_values")
-                return row | {"cause": cause, "first": here, "last": last}
+                if good.all():
+                    return row, ("loss", first + at, first + at + len(pictures) - 1)
+                bad = first + at + int(good.int().argmin())
+                return row, ("pixel_values", bad, bad)
             (weight * loss).backward()
             for key, value in (log | {"loss": float(loss.detach())}).items():
                 mean = key in ("loss", *objective.means)
-                row[key] = row[key] + weight * value if mean else max(row[key], value)
+                row[key] = row[key] + weight * value if mean else max(row[key], float(value))
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        row["out_of_memory"] = 1.0
-    if row["out_of_memory"]:  # out of the except block, whose traceback keeps tensors alive
+        trouble = OUT_OF_MEMORY
+    if trouble:  # out of the except block, whose traceback keeps tensors alive
         run.optimizer.zero_grad()
         clear_device_cache(garbage_collection=True)
     elif not all(torch.isfinite(p.grad).all() for p in run.parameters if p.grad is not None):
-        row |= {"cause": CAUSES.index("gradient"), "first": first, "last": first + count - 1}
-    return row
+        trouble = ("gradient", first, first + count - 1)
+    return row, trouble
 
 
 def not_finite(run: Run, batches, cause: str, first: int, last: int) -> ExplainerError:
