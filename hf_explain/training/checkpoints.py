@@ -22,7 +22,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
-from ..jobs.folders import remove, scratch, whole
+from ..jobs.folders import scratch, whole
 from ..modeling.errors import ExplainerError
 
 
@@ -95,19 +95,6 @@ def save_checkpoint(
         if best_head is not None:
             save_file(best_head, unfinished / "best_head.safetensors")
         (unfinished / "training_state.json").write_text(json.dumps(values, indent=2))
-
-
-def limit_checkpoints(output_dir: Path, limit: int) -> None:
-    for folder in checkpoints(output_dir)[:-limit]:
-        remove(folder)
-
-
-def remove_later(output_dir: Path, step: int) -> list[str]:
-    """Removes the checkpoints after `step`, from where a run goes another way; returns their names."""
-    later = [folder for folder in checkpoints(output_dir) if step_of(folder) > step]
-    for folder in later:
-        remove(folder)
-    return [folder.name for folder in later]
 
 
 def save_explainer(output_dir: Path, explainer, include_classifier: bool | None) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from ..modeling.errors import ExplainerError
 from ..modeling.references import read_reference
-from .kinds import KINDS, find_objective_of, kind_of
+from .kinds import KINDS, kind_of
 from .objectives import Objective
 
 
@@ -134,9 +134,8 @@ class TrainingConfig:
             raise ExplainerError(f"eval_budgets={self.eval_budgets}; a curve needs at least 3 points.")
         if not self.eval_references:
             raise ExplainerError("eval_references is empty; name at least one, such as mean.")
-        for name in ("references", "eval_references"):
-            for one in getattr(self, name) or ():
-                read_reference(one)
+        for one in self.eval_references:
+            read_reference(one)
         fitting = [name for name, kind in KINDS.items() if self.objective in kind.objectives]
         if not fitting:
             known = ", ".join(dict.fromkeys(name for kind in KINDS.values() for name in kind.objectives))
@@ -147,16 +146,20 @@ class TrainingConfig:
     def objective_for(self, explainer) -> Objective:
         """What this kind of explainer is trained for, with the single values changed."""
         name = kind_of(explainer)
-        others = [one for kind in KINDS.values() for one in kind.settings - KINDS[name].settings]
-        if wrong := [one.name for one in fields(self) if one.name in others and getattr(self, one.name) is not None]:
-            raise ExplainerError(f"{wrong[0]}={getattr(self, wrong[0])} is no setting of {name}; leave it out.")
+        others = {one for kind in KINDS.values() for one in kind.settings - KINDS[name].settings}
+        for key, value in vars(self).items():
+            if key in others and value is not None:
+                raise ExplainerError(f"{key}={value} is no setting of {name}; leave it out.")
         return self.objective_of(name)
 
     def objective_of(self, name: str) -> Objective:
         """The objective of the kind of explainer `name`, whatever is set of other kinds."""
-        own = [one.name for one in fields(self) if one.name in KINDS[name].settings]
-        given = {one: getattr(self, one) for one in own if getattr(self, one) is not None}
-        return find_objective_of(name, self.objective, given)
+        kind = KINDS[name]
+        if self.objective not in kind.objectives:
+            known = ", ".join(kind.objectives)
+            raise ExplainerError(f"unknown objective {self.objective!r} of {name}; choose from {known}.")
+        given = {key: value for key, value in vars(self).items() if key in kind.settings and value is not None}
+        return replace(kind.objectives[self.objective], **kind.read(given))  # type: ignore[type-var]
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warmup, then half a cosine, as a function of the step alone."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ..modeling.errors import ExplainerError
 from ..modeling.modeling_diffmask import DiffMaskExplainerForImageClassification
 from ..modeling.modeling_explainer import ExplainerForImageClassification
 from ..modeling.modeling_ltx import LtxExplainerForImageClassification
@@ -80,11 +79,3 @@ KINDS = {
 def kind_of(model) -> str:
     """The name in `KINDS` of an explainer; of a classifier, one that is not there."""
     return model.config.model_type.removeprefix("hf_explainer_")
-
-
-def find_objective_of(name: str, preset: str, given: dict[str, Any]) -> Objective:
-    """The preset of the kind `name`, with single values changed."""
-    kind = KINDS[name]
-    if preset not in kind.objectives:
-        raise ExplainerError(f"unknown objective {preset!r} of {name}; choose from {', '.join(kind.objectives)}.")
-    return replace(kind.objectives[preset], **kind.read(given))  # type: ignore[type-var]

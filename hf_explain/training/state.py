@@ -8,18 +8,18 @@ from pathlib import Path
 import torch
 from transformers.utils import logging
 
-from ..jobs.folders import clean
+from ..jobs.folders import clean, remove
 from ..jobs.processes import Processes
 from ..modeling.errors import ExplainerError
 from .checkpoints import (
     RunState,
+    checkpoints,
     find_checkpoint,
     folder_of,
-    limit_checkpoints,
     load_checkpoint,
-    remove_later,
     save_checkpoint,
     save_explainer,
+    step_of,
 )
 from .config import DECISIVE, TrainingConfig
 
@@ -56,9 +56,12 @@ class Run:
         self.compare_with(eval_dataset)
         processes.wait()  # nobody may still read a checkpoint when it is removed
         if self.checkpoint and output_dir and processes.is_main:
-            removed = remove_later(output_dir, self.state.step)
-            if removed:
-                logger.warning(f"{', '.join(removed)} removed, as the run goes on from step {self.state.step} anew.")
+            later = [folder for folder in checkpoints(output_dir) if step_of(folder) > self.state.step]
+            for folder in later:  # from there the run goes another way
+                remove(folder)
+            if later:
+                names = ", ".join(folder.name for folder in later)
+                logger.warning(f"{names} removed, as the run goes on from step {self.state.step} anew.")
         processes.share_weights(self.parameters)
 
     def compare_with(self, eval_dataset) -> None:
@@ -109,7 +112,8 @@ class Run:
         self.explainer.config.trained_steps = self.state.trained_before + self.state.step
         if self.processes.is_main:
             save_checkpoint(folder, self.explainer, self.optimizer, self.best_head, self.state, self.settings)
-            limit_checkpoints(self.output_dir, self.config.save_total_limit)
+            for old in checkpoints(self.output_dir)[: -self.config.save_total_limit]:
+                remove(old)
         self.checkpoint = folder
         self.processes.wait()
 
