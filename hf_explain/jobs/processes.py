@@ -68,10 +68,10 @@ def leave(code: int) -> int:
 
 def trackers(report_to, output_dir) -> list[str]:
     """The trackers meant, all of them installed."""
+    if "all" in report_to:
+        found = [name for name in LOGGER_TYPE_TO_CLASS if installed(name)]
+        return [name for name in found if output_dir is not None or name != "tensorboard"]
     names = [name for name in report_to if name != "none"]
-    if "all" in names:
-        names = [name for name in LOGGER_TYPE_TO_CLASS if installed(name)]
-        names = [name for name in names if output_dir is not None or name != "tensorboard"]
     for name in names:
         if name not in LOGGER_TYPE_TO_CLASS:
             known = ", ".join(["none", "all", *LOGGER_TYPE_TO_CLASS])
