@@ -31,7 +31,7 @@ class Kind:
     explainer: type[ExplainerForImageClassification]
     objectives: Mapping[str, Objective]
     paper: tuple[str, str]
-    usual: Mapping[str, Any] = field(default_factory=dict)
+    usual: dict[str, Any] = field(default_factory=dict)
     read: Callable[[dict[str, Any]], dict[str, Any]] = dict
     second_stage: Callable[..., Tuned] | None = None
 

@@ -29,9 +29,7 @@ class Reporter:
     `lines` are what this call wrote to `training_log.jsonl`; those after the step that a run goes on from are dropped.
     """
 
-    def __init__(
-        self, config, processes: Processes, output_dir: Path | None, first_step: int, progress_bar: bool, keys
-    ):  # fmt: skip
+    def __init__(self, config, processes: Processes, output_dir: Path | None, first_step: int, progress_bar, keys):
         self.config, self.accelerator, self.keys = config, processes.accelerator, keys
         self.lines: list[dict] = []
         self.path = output_dir / LOG if output_dir and processes.is_main else None

@@ -122,7 +122,7 @@ def gradients(run: Run, pixel_values: torch.Tensor, batches, stop: StopSignal) -
     while True:
         mine = (*accumulate(run, pixel_values), stop.signal)
         rows, troubles, signals = zip(*processes.gather_lists([mine]))  # where the processes meet, but for the sums
-        if not any(trouble == OUT_OF_MEMORY for trouble in troubles):
+        if OUT_OF_MEMORY not in troubles:
             break
         if state.micro_batch == 1:
             raise ExplainerError(
@@ -155,7 +155,8 @@ def accumulate(run: Run, pixel_values: torch.Tensor) -> tuple[dict[str, float], 
     row = dict.fromkeys(("loss", *objective.logged), 0.0)
     device, count = run.processes.device, len(pixel_values)
     first, everywhere = run.processes.rank * count, run.processes.world * count
-    autocast, trouble = torch.bfloat16 if config.mixed_precision == "bf16" else None, None
+    autocast = torch.bfloat16 if config.mixed_precision == "bf16" else None
+    trouble = None
     run.explainer.train()
     run.optimizer.zero_grad()
     try:
