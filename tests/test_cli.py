@@ -311,8 +311,8 @@ def test_every_setting_is_a_documented_flag(capsys):
 
 def test_flags_mean_the_settings(monkeypatch, classifier):
     seen = []
-    train = "hf_explain.training.loop.train"
-    monkeypatch.setattr(train, lambda *arguments: seen.append(arguments) or pytest.skip("seen"))
+    instead = "hf_explain.training.loop.train"
+    monkeypatch.setattr(instead, lambda *arguments: seen.append(arguments) or pytest.skip("seen"))
     flags = "--grids 4 pixels --tau 1 0.5 --references black 0.5 --torch_compile --learning_rate 0.01 --seed 3"
     with pytest.raises(pytest.skip.Exception):
         train(classifier, "--output_dir", "x", *flags.split())
