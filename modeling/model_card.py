@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 from transformers.utils.hub import ModelCard, cached_file
 
 from .frozen_models import REPO_ID, is_local
@@ -24,6 +27,20 @@ def card_to_push(explainer, repo_id: str, included: bool, tags, revision: str | 
     return card
 
 
+def in_markdown(name) -> str:
+    """A name from outside as one piece of text: no markup, no cell of a table, no line of its own.
+
+    >>> in_markdown("<b>a|b\\n# c")
+    '&lt;b>a\\\\|b # c'
+    """
+    return " ".join(re.sub(r"([\\`*|\[\]])", r"\\\1", str(name)).replace("<", "&lt;").split())
+
+
+def in_code(name) -> str:
+    """A name from outside as a span of code."""
+    return "`" + " ".join(str(name).replace("`", "'").split()) + "`"
+
+
 def model_card(explainer, repo_id: str, included: bool) -> str:
     """What it explains, how to use it, and what is not known about it."""
     config = explainer.config
@@ -36,16 +53,18 @@ def model_card(explainer, repo_id: str, included: bool) -> str:
     where = (
         "saved in `classifier/` of this repository"
         if included
-        else f"`{name}`" + (f" at `{revision}`" if revision else "")
+        else in_code(name) + (f" at {in_code(revision)}" if revision else "")
     )
     kind = type(explainer.classifier.model).__name__ if explainer.classifier is not None else "classifier"
     labels = list(config.id2label.values())
-    shown = ", ".join(labels[:8]) + (f", ... ({len(labels)} classes)" if len(labels) > 8 else "")
+    shown = ", ".join(map(in_markdown, labels[:8])) + (f", ... ({len(labels)} classes)" if len(labels) > 8 else "")
     parameters = sum(p.numel() for n, p in explainer.named_parameters() if not n.startswith(("classifier", "backbone")))
     which = "any class" if config.class_conditional else "the predicted class only"
     slopes = (
         " and, for the classifier's slopes, another one with a backward" if getattr(config, "hybrid", False) else ""
     )
+    code_id = json.dumps(repo_id, ensure_ascii=False)
+    alone = in_code(f"AutoModel.from_pretrained({code_id}, trust_remote_code=True)")
     trained = "" if config.trained_steps else "**This explainer has not been trained: its maps mean nothing.** "
     return f"""---
 library_name: transformers
@@ -55,7 +74,7 @@ tags:
 - {config.model_type}
 {relation}---
 
-# {repo_id}
+# {in_markdown(repo_id)}
 
 Which pixels made the classifier say that? This explainer returns a map of every pixel's importance for {which}, in one
 forward pass{slopes}.
@@ -69,11 +88,11 @@ forward pass{slopes}.
 import hf_explain
 from transformers import pipeline
 
-explain = pipeline("image-attribution", model="{repo_id}")
+explain = pipeline("image-attribution", model={code_id})
 explain("picture.jpg")[0]["heatmap"].save("heatmap.png")
 ```
 
-Without hf-explain, the model alone: `AutoModel.from_pretrained("{repo_id}", trust_remote_code=True)`.
+Without hf-explain, the model alone: {alone}.
 
 ## Faithfulness
 

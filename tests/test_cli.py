@@ -14,9 +14,9 @@ from loopback_hub import LoopbackHub
 
 from hf_explain import ExplainerForImageClassification, cli
 from hf_explain.data.scenes import load_scenes
-from hf_explain.training import loop as training_module
 from hf_explain.training.config import TrainingConfig
 from hf_explain.training.log import read_log
+from hf_explain.training.objectives import RankingObjective
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = [
@@ -91,15 +91,15 @@ def test_torchrun(trained, classifier, tmp_path):
 
 
 def test_a_stopped_training_says_how_to_go_on(trained, classifier, tmp_path, monkeypatch, capsys):
-    original = training_module.loss_of
+    original = RankingObjective.loss
 
-    def interrupted(explainer, pixel_values, draws, *arguments):
+    def interrupted(self, explainer, pixel_values, draws, *arguments):
         if draws.step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return original(explainer, pixel_values, draws, *arguments)
+        return original(self, explainer, pixel_values, draws, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_module, "loss_of", interrupted)
+        patch.setattr(RankingObjective, "loss", interrupted)
         assert train(classifier, "--output_dir", tmp_path) == 143
     said = capsys.readouterr().err
     assert "stopped by SIGTERM after step 3 of 4" in said and "--resume_from_checkpoint last" in said
@@ -316,7 +316,7 @@ def test_flags_mean_the_settings(monkeypatch, classifier):
     with pytest.raises(pytest.skip.Exception):
         train(classifier, "--output_dir", "x", *flags.split())
     config = seen[0][2]
-    assert config.ranking_objective().grids == (4, None) and config.tau == (1.0, 0.5) and config.torch_compile
+    assert config.objective_of("ranking").grids == (4, None) and config.tau == (1.0, 0.5) and config.torch_compile
     assert config.references == ("black", "0.5") and config.learning_rate == 0.01 and config.seed == 3
     assert len(seen[0][1]) == 12 and len(seen[0][3]) == 4
     assert not torch.equal(seen[0][1][0]["pixel_values"], seen[0][3][0]["pixel_values"])  # scenes of another seed

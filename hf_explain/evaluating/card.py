@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCard
 from ..jobs.folders import write_whole
 from ..modeling.errors import ExplainerError
 from ..modeling.frozen_models import fingerprint_of
-from ..modeling.model_card import model_card
+from ..modeling.model_card import in_markdown, model_card
 from ..reports.tables import as_markdown
 from .report import make_tables, protocol_of
 from .survey import Settings
@@ -86,8 +86,8 @@ def section(results: dict, settings: Settings) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     return (
         f"{SECTION}\n\nMeasured by `hf-explain evaluate` on {settings.pictures} pictures of "
-        f"{settings.dataset['name']}, in brackets 95 % intervals over the pictures; the class explained is the "
-        f"{'true' if settings.explained == 'label' else 'predicted'} one ({versions}).\n\n{tables}\n"
+        f"{in_markdown(settings.dataset['name'])}, in brackets 95 % intervals over the pictures; the class explained "
+        f"is the {'true' if settings.explained == 'label' else 'predicted'} one ({versions}).\n\n{tables}\n"
     )
 
 

@@ -9,9 +9,8 @@ import torch
 from ..methods import METHODS
 from ..methods.calling import attribute, attribute_with
 from ..modeling.errors import ExplainerError, spelled_as, unknown_name
-from ..modeling.modeling_ltx import LtxExplainerForImageClassification
+from ..training.kinds import KINDS, kind_of
 from ..training.refinement import refine
-from ..training.tuning import tune
 
 REFINE_STEPS, TUNE_STEPS = 8, 25
 OF_EXPLAINERS = ("learned", "refined", "tuned")
@@ -38,7 +37,8 @@ def find_method(name: str, explainer) -> Callable[..., torch.Tensor]:
     """A function in the calling form of `METHODS`."""
     if name not in OF_EXPLAINERS:
         return METHODS[name]
-    if name == "tuned" and not isinstance(explainer, LtxExplainerForImageClassification):
+    second_stage = KINDS[kind_of(explainer)].second_stage
+    if name == "tuned" and second_stage is None:
         raise ExplainerError(
             f"'tuned' is LTX's second stage, and the explainer is a {type(explainer).__name__}; take 'refined'."
         )
@@ -51,7 +51,7 @@ def find_method(name: str, explainer) -> Callable[..., torch.Tensor]:
         return refine(classifier, pixel_values, maps, targets, batch_size=batch_size, steps=REFINE_STEPS)
 
     def tuned(classifier, pixel_values, targets):
-        return tune(explainer, pixel_values, targets, steps=TUNE_STEPS).maps
+        return second_stage(explainer, pixel_values, targets, steps=TUNE_STEPS).maps
 
     return {"learned": learned, "refined": refined, "tuned": tuned}[name]
 

@@ -7,17 +7,11 @@ from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAuto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from ..modeling.modeling_diffmask import DiffMaskExplainerForImageClassification
-from ..modeling.modeling_ltx import LtxExplainerForImageClassification
-from ..modeling.modeling_ranking import RankingExplainerForImageClassification
 from ..modeling.pipeline_image_attribution import auto_classes
+from ..training.kinds import KINDS
 from .pipeline import ImageAttributionPipeline
 
-EXPLAINERS = (
-    RankingExplainerForImageClassification,
-    LtxExplainerForImageClassification,
-    DiffMaskExplainerForImageClassification,
-)
+EXPLAINERS = tuple(kind.explainer for kind in KINDS.values())
 NAMES: OrderedDict[str, str] = OrderedDict()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ..faithfulness.intervals import interval
 from ..faithfulness.protocols import better, read_protocol, said
 from ..jobs.folders import write_whole
 from ..modeling.frozen_models import is_local
+from ..modeling.model_card import in_code, in_markdown
 from ..version import __version__
 from .dataset import Settings
 from .rows import column
@@ -38,7 +40,7 @@ def shown(name: str | None) -> str:
 def write_card(folder: Path, settings: Settings, pictures: int, maps: int, columns, name: str) -> None:
     """README.md, from which `load_dataset(folder)` also knows which files to read."""
     sections = [
-        f"# Attribution maps: {shown(settings.dataset['name'])}",
+        f"# Attribution maps: {in_markdown(shown(settings.dataset['name']))}",
         f"{maps:,} maps of {pictures:,} pictures: which pixels made the classifier say that? A row is a picture and a "
         "class; made by `hf-explain explain`.",
         usage(name),
@@ -69,7 +71,7 @@ configs:
 def usage(name: str) -> str:
     return (
         "```python\nfrom datasets import load_dataset\n\n"
-        f'maps = load_dataset("{name}", split="train").with_format("numpy")\n'
+        f'maps = load_dataset({json.dumps(name, ensure_ascii=False)}, split="train").with_format("numpy")\n'
         'print(maps[0]["label"], maps[0]["attribution"].shape)\n```'
     )
 
@@ -77,12 +79,12 @@ def usage(name: str) -> str:
 def protocol(settings: Settings) -> str:
     """The facts, one in a line."""
     classifier, explainer, data = settings.classifier, settings.explainer, settings.dataset
-    revision = f" at `{classifier['revision']}`" if classifier.get("revision") else ""
-    called = f"`{shown(classifier['name'])}`" if classifier["name"] else "the one inside the explainer's checkpoint"
+    revision = f" at {in_code(classifier['revision'])}" if classifier.get("revision") else ""
+    called = in_code(shown(classifier["name"])) if classifier["name"] else "the one inside the explainer's checkpoint"
     lines = [f"classifier: {called}{revision}, fingerprint `{classifier['weights']}`"]
     if explainer is not None:
         untrained = "" if explainer["trained_steps"] else "; **it has not been trained: these maps mean nothing**"
-        lines.append(f"explainer: `{shown(explainer['name'])}`, fingerprint `{explainer['weights']}`{untrained}")
+        lines.append(f"explainer: {in_code(shown(explainer['name']))}, fingerprint `{explainer['weights']}`{untrained}")
     lines.append(f"method: {settings.method or 'learned'}")
     if settings.targets is not None:
         lines.append(f"classes: {', '.join(map(str, settings.targets))}, the same for every picture")
@@ -91,7 +93,7 @@ def protocol(settings: Settings) -> str:
         lines.append(f"classes: the {f'{many} ' if many > 1 else ''}most probable of each picture")
     lines += [f"{key}: {value}" for key, value in settings.options.items() if key != "top_k"]
     where = [f"{key} {data[key]}" for key in ("config", "split", "column", "seed") if data.get(key) is not None]
-    lines.append(f"pictures: {', '.join([shown(data['name']), *where])}")
+    lines.append(f"pictures: {in_markdown(', '.join([shown(data['name']), *where]))}")
     versions = {"hf-explain": __version__, "python": platform.python_version(), "torch": torch.__version__}
     versions |= {"transformers": transformers.__version__, "datasets": datasets.__version__}
     lines.append("versions: " + ", ".join(f"{package} {version}" for package, version in versions.items()))
@@ -105,7 +107,8 @@ def described(columns, settings: Settings) -> str:
         text = COLUMNS.get(name) or (
             f"{name.removeprefix('source_')}, as it was there" if name.startswith("source_") else "measured of the map"
         )
-        lines.append(f"| `{name}` | {text} |")
+        cell = in_code(name).replace("|", "\\|")
+        lines.append(f"| {cell} | {in_markdown(text) if name not in COLUMNS else text} |")
     return "\n".join(lines)
 
 

@@ -15,9 +15,8 @@ from ..modeling.classifier import Classifier, as_classifier
 from ..modeling.errors import ExplainerError, spelled_as, unknown_name, whole_number
 from ..modeling.frozen_models import name_of
 from ..modeling.modeling_explainer import ExplainerForImageClassification
-from ..modeling.modeling_ltx import LtxExplainerForImageClassification
+from ..training.kinds import KINDS, kind_of
 from ..training.refinement import refine
-from ..training.tuning import tune
 
 OPTIONS = "method, refine_steps, measure, seed, " + travelling.OPTIONS
 REFINE_BATCH_SIZE = 32  # altered pictures of one picture, where no batch_size was given
@@ -158,8 +157,9 @@ class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
         place = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
         at = [pairs.index(pair) for pair in place]
         pictures = pixel_values[[row for row, _ in place]]
-        if isinstance(self.model, LtxExplainerForImageClassification):  # by its own second stage
-            refined = tune(self.model, pictures, targets.flatten()[at], steps=options["steps"]).maps
+        kind = KINDS.get(kind_of(self.model))
+        if kind and kind.second_stage:
+            refined = kind.second_stage(self.model, pictures, targets.flatten()[at], steps=options["steps"]).maps
         else:
             refined = refine(self.classifier, pictures, maps.flatten(0, 1)[at], targets.flatten()[at], **options)
         return refined[[place[pair] for pair in pairs]].view_as(maps)

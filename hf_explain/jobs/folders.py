@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from ..modeling.errors import ExplainerError
 
 SETTINGS = "settings.json"
+UNFINISHED = ".unfinished"  # ending of names that are not whole yet, or no longer
 
 
 def settle(folder: Path, settings: Mapping, what: str) -> None:
@@ -56,15 +58,25 @@ def in_words(value) -> str:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A name to write to inside the block; only at its end the file is `path`, also if the machine stops then."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    """A name of a file or folder to write inside the block; only at its end it is `path`, also if the machine stops."""
+    with scratch(path) as unfinished:
+        yield unfinished
+        if unfinished.is_dir():
+            remove(path)  # a folder can only take an empty one's place
+        else:
+            with open(unfinished, "rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(unfinished, path)
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A name beside `path`; what is there at the end of the block goes."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     try:
         yield unfinished
-        with open(unfinished, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        remove(unfinished)
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -74,5 +86,15 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def clean(folder: Path) -> None:
     """Removes what a killed process left half-written."""
-    for path in folder.glob(".*.*"):
-        path.unlink()
+    for path in folder.glob(f".*{UNFINISHED}"):
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """File, folder or nothing; a folder that is half-removed does not look like a whole one."""
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    if path.suffix != UNFINISHED:
+        path = path.rename(path.with_name(f".{path.name}{UNFINISHED}"))
+    shutil.rmtree(path)

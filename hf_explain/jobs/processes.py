@@ -13,7 +13,6 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from accelerate.utils import broadcast, gather_object
 
 from ..modeling.errors import ExplainerError
-from ..modeling.precision import widest_float
 
 
 class Processes:
@@ -25,14 +24,8 @@ class Processes:
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.is_main = self.accelerator.is_main_process
 
-    def gather(self, row: dict[str, float]) -> dict[str, list[float]]:
-        """Everybody's value of every key, in the order of the processes."""
-        mine = torch.tensor([list(row.values())], dtype=widest_float(self.device), device=self.device)
-        rows = self.accelerator.gather(mine)
-        return {key: rows[:, column].tolist() for column, key in enumerate(row)}
-
     def gather_lists(self, values: list) -> list:
-        """Everybody's values, one list behind the other."""
+        """Everybody's values, one list behind the other, in the order of the processes."""
         return gather_object(values) if self.world > 1 else values
 
     @torch.no_grad()
@@ -75,10 +68,10 @@ def leave(code: int) -> int:
 
 def trackers(report_to, output_dir) -> list[str]:
     """The trackers meant, all of them installed."""
+    if "all" in report_to:
+        found = [name for name in LOGGER_TYPE_TO_CLASS if installed(name)]
+        return [name for name in found if output_dir is not None or name != "tensorboard"]
     names = [name for name in report_to if name != "none"]
-    if "all" in names:
-        names = [name for name in LOGGER_TYPE_TO_CLASS if installed(name)]
-        names = [name for name in names if output_dir is not None or name != "tensorboard"]
     for name in names:
         if name not in LOGGER_TYPE_TO_CLASS:
             known = ", ".join(["none", "all", *LOGGER_TYPE_TO_CLASS])

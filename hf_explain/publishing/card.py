@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,61 +13,49 @@ from transformers.utils.hub import cached_file
 
 from ..evaluating.card import with_section, write_card
 from ..modeling.frozen_models import REPO_ID, is_local
-from ..modeling.model_card import card_to_push, model_card
+from ..modeling.model_card import card_to_push, in_code, model_card
 from ..reports.findings import spelled
 from ..training.checkpoints import checkpoints
+from ..training.kinds import KINDS, kind_of
 
-# The systems' papers, by the explainer's model type; NOTICE has all authors.
-PAPERS = {
-    "hf_explainer_ranking": (
-        "David Schinagl, Christian Fruhwirth-Reisinger, Alexander Prutsch, Samuel Schulter, Horst Possegger. "
-        "Learn to Rank: Visual Attribution by Learning Importance Ranking. 2026",
-        "2604.05819",
-    ),
-    "hf_explainer_ltx": (
-        "Oren Barkan, Yuval Asher, Amit Eshel, Yehonatan Elisha, Noam Koenigstein. "
-        "Learning to Explain: A Model-Agnostic Framework for Explaining Black Box Models. ICDM 2023",
-        "2310.16584",
-    ),
-    "hf_explainer_diffmask": (
-        "Angelos Nalmpantis, Apostolos Panagiotopoulos, John Gkountouras, Konstantinos Papakostas, Wilker Aziz. "
-        "Vision DiffMask: Faithful Interpretation of Vision Transformers with Differentiable Patch Masking. "
-        "CVPR Workshops 2023",
-        "2304.06391",
-    ),
-}
+
+@dataclass(frozen=True)
+class Statement:
+    """What the author says of the explainer, and whether its card may ask the Hub for more.
+
+    Args:
+        license, trained_on: of the head, and the pictures it saw.
+        untrained: why an explainer is published that has not been trained.
+        ask_hub: for the repository's card and the classifier's license; else as if there were none, and from the cache.
+    """
+
+    license: str | None = None
+    trained_on: str | None = None
+    untrained: str | None = None
+    ask_hub: bool = True
 
 
 def write_published_card(
-    goal: Path,
-    explainer,
-    repo_id: str,
-    source: Path,
-    results: dict | None,
-    license: str | None,
-    trained_on: str | None,
-    pictures: dict[str, str],
-    untrained: str | None,
-    ask_hub: bool = True,
+    goal: Path, explainer, repo_id: str, source: Path, said: Statement, results: dict | None, pictures: dict[str, str]
 ) -> None:
     """README.md in `goal`: the card the author has, or a first one, with our sections written anew.
 
     Args:
         source: the explainer's own folder, with its card and the checkpoints of its training, if they are there.
         results: of `hf-explain evaluate`.
-        license, trained_on: of the head, and the pictures it saw, as the author states them.
         pictures: file in `goal` -> what it shows.
-        untrained: why an explainer is published that has not been trained.
-        ask_hub: for the repository's card and the classifier's license; else as if there were none, and from the cache.
     """
-    card = own_card(explainer, repo_id, source, (goal / "classifier").is_dir(), ask_hub)
+    card = own_card(explainer, repo_id, source, (goal / "classifier").is_dir(), said.ask_hub)
     data: Any = card.data
     data.model_name = data.model_name or repo_id.rpartition("/")[2]
-    data.license = license or data.license
+    data.license = said.license or data.license
+    trained_on = said.trained_on
     if trained_on and REPO_ID.fullmatch(trained_on) and not is_local(trained_on) and "/" in trained_on:
         data.datasets = [trained_on]
-    sections = [training(explainer, source, trained_on, untrained), show(pictures)]
-    for section in filter(None, [*sections, licenses(explainer, data.license, ask_hub), paper(explainer)]):
+    config = explainer.config
+    theirs = classifier_license(config.classifier_name_or_path, config.classifier_revision, said.ask_hub)
+    sections = [training(explainer, source, said), show(pictures)]
+    for section in filter(None, [*sections, licenses(config, data.license, theirs), paper(explainer)]):
         card.text = with_section(card.text, section)
     card.save(goal / "README.md")
     if results is not None:
@@ -93,14 +82,14 @@ def own_card(explainer, repo_id: str, source: Path, included: bool, ask_hub: boo
     return card
 
 
-def training(explainer, source: Path, trained_on: str | None, untrained: str | None) -> str:
+def training(explainer, source: Path, said: Statement) -> str:
     """From the newest checkpoint of `hf-explain train`, where there is one."""
     steps = explainer.config.trained_steps
-    lines = [f"optimizer steps: {steps:,}" if steps else f"**none: its maps mean nothing.** {untrained}"]
-    lines += [f"pictures: {trained_on}, as its author states"] if trained_on else []
-    found = checkpoints(str(source))
+    lines = [f"optimizer steps: {steps:,}" if steps else f"**none: its maps mean nothing.** {said.untrained}"]
+    lines += [f"pictures: {said.trained_on}, as its author states"] if said.trained_on else []
+    found = checkpoints(source)
     if found:
-        state = json.loads((Path(found[-1]) / "training_state.json").read_text())
+        state = json.loads((found[-1] / "training_state.json").read_text())
         if state.get("best_score") is not None:
             score = f"held-out score {state['best_score']:.4f} at step {state['best_step']}"
             how = spelled(state["judged_by"])
@@ -113,17 +102,12 @@ def training(explainer, source: Path, trained_on: str | None, untrained: str | N
     return "## Training\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
 
 
-UNKNOWN = "The license of the classifier is not known."
-
-
-def licenses(explainer, license: str | None, ask_hub: bool) -> str:
+def licenses(config, ours: str | None, theirs: str | None) -> str:
     """Of the head, as its author states it, and of the classifier, as its repository does."""
-    config = explainer.config
-    name = config.classifier_name_or_path
-    stated = classifier_license(name, config.classifier_revision, ask_hub)
-    theirs = f"The classifier, `{name}`, comes under `{stated}`, says its repository." if stated else UNKNOWN
-    ours = f"The explainer comes under `{license}`." if license else "The author of the explainer states no license."
-    return f"## License\n\n{ours} {theirs} A repository that carries its classifier carries that license too.\n"
+    head = f"The explainer comes under `{ours}`." if ours else "The author of the explainer states no license."
+    classifier = f"The classifier, {in_code(config.classifier_name_or_path)}, comes under {in_code(theirs)}, says its "
+    classifier = classifier + "repository." if theirs else "The license of the classifier is not known."
+    return f"## License\n\n{head} {classifier} A repository that carries its classifier carries that license too.\n"
 
 
 def classifier_license(name: str | None, revision: str | None, ask_hub: bool) -> str | None:
@@ -139,10 +123,8 @@ def classifier_license(name: str | None, revision: str | None, ask_hub: bool) ->
     return None if found is None else spelled(found)
 
 
-def paper(explainer) -> str | None:
-    if explainer.config.model_type not in PAPERS:
-        return None
-    text, number = PAPERS[explainer.config.model_type]
+def paper(explainer) -> str:
+    text, number = KINDS[kind_of(explainer)].paper
     return (
         f"## Papers to cite\n\n- {text}. [arXiv:{number}](https://arxiv.org/abs/{number}). This explainer was made by "
         "hf-explain, an independent implementation.\n"

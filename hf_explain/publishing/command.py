@@ -10,6 +10,7 @@ from ..jobs.flags import flag
 from ..modeling.errors import ExplainerError
 from ..modeling.frozen_models import REPO_ID
 from ..modeling.modeling_explainer import ExplainerForImageClassification
+from .card import Statement
 from .folders import check, lay_out
 
 FLAGS = {
@@ -46,12 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
             raise ExplainerError(f"{name!r} is no name of a repository; give owner/name.")
     explainer = ExplainerForImageClassification.from_pretrained(str(folder)).eval()
     include = check(explainer, arguments.include_classifier, arguments.untrained)
+    said = Statement(arguments.license, arguments.trained_on, arguments.untrained, ask_hub=not arguments.dry_run)
     with tempfile.TemporaryDirectory() as scratch:
         uploads = lay_out(
-            Path(scratch), explainer, folder, repo_id, include=include,
+            Path(scratch), explainer, folder, repo_id, said, include=include,
             results=Path(arguments.results) if arguments.results else None, pictures=arguments.pictures,
-            license=arguments.license, trained_on=arguments.trained_on, untrained=arguments.untrained,
-            remote_code=arguments.remote_code, space_id=space_id, ask_hub=not arguments.dry_run,
+            remote_code=arguments.remote_code, space_id=space_id,
         )  # fmt: skip
         for upload in uploads:
             if arguments.dry_run:

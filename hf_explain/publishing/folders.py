@@ -16,7 +16,7 @@ from ..modeling.errors import ExplainerError
 from ..modeling.frozen_models import is_local
 from ..modeling.saving import decide_inclusion, refuse_local_reference
 from ..reports.sheet import Row, sheet
-from .card import write_published_card
+from .card import Statement, write_published_card
 from .space import space_files
 
 REMOTE_CODE = "remote-code"
@@ -80,9 +80,8 @@ def read_results(path: Path, explainer, source: Path) -> dict:
 
 
 def lay_out(
-    scratch: Path, explainer, source: Path, repo_id: str, *, include: bool, results: Path | None = None,
-    pictures: Sequence[str] = (), license: str | None = None, trained_on: str | None = None,
-    untrained: str | None = None, remote_code: bool = False, space_id: str | None = None, ask_hub: bool = True,
+    scratch: Path, explainer, source: Path, repo_id: str, said: Statement, *, include: bool,
+    results: Path | None = None, pictures: Sequence[str] = (), remote_code: bool = False, space_id: str | None = None,
 ) -> list[Upload]:  # fmt: skip
     """The uploads: explainer and card, the same with the pipeline's code on a branch, and a Space.
 
@@ -92,15 +91,12 @@ def lay_out(
         include: whether its classifier goes along.
         results: folder or results.json of `hf-explain evaluate`.
         pictures: files or addresses of pictures whose maps the card shows.
-        ask_hub: for the card that the repository has, and for the classifier's license.
-
-    The other arguments are those of `write_published_card`.
     """
     main, found = scratch / "main", read_results(results, explainer, source) if results else None
     pipe = ImageAttributionPipeline(model=explainer)
     explainer.save_pretrained(main, include_classifier=include)
     shown = draw(pipe, pictures, main) | copy_figures(results, main)
-    write_published_card(main, explainer, repo_id, source, found, license, trained_on, shown, untrained, ask_hub)
+    write_published_card(main, explainer, repo_id, source, said, found, shown)
     uploads = [Upload(main, repo_id)]
     if remote_code:
         branch = scratch / REMOTE_CODE
@@ -141,10 +137,7 @@ def copy_figures(results: Path | None, folder: Path) -> dict[str, str]:
         for path in sorted([*results.glob("curves-*.png"), *results.glob("sheet.png")]):
             (folder / "figures").mkdir(exist_ok=True)
             shutil.copyfile(path, folder / "figures" / path.name)
-            what = (
-                "Mean curves of the measured pictures"
-                if path.stem != "sheet"
-                else "Mean maps, from the best to the worst"
-            )
+            sheet_of_maps = path.stem == "sheet"
+            what = "Mean maps, from the best to the worst" if sheet_of_maps else "Mean curves of the measured pictures"
             found[f"figures/{path.name}"] = what
     return found

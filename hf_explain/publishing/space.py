@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+from ..modeling.model_card import in_markdown
+
 GRADIO = "6.31.0"  # the version the app was tested with
 
 README = """---
-title: Which pixels made {classifier} say that?
+title: {title}
 emoji: 🔍
 colorFrom: purple
 colorTo: yellow
@@ -24,7 +28,7 @@ tags:
 - saliency
 ---
 
-# Which pixels made {classifier} say that?
+# {heading}
 
 Drop a picture, click a class, and see which pixels the classifier relies on for it, by
 [{repo_id}](https://huggingface.co/{repo_id}). Every map can be checked on the spot: the important pixels are removed,
@@ -61,7 +65,9 @@ def space_files(repo_id: str, classifier: str) -> dict[str, str]:
         repo_id: of the explainer.
         classifier: what a person calls the model that is explained.
     """
-    names = {"repo_id": repo_id, "classifier": classifier, "gradio": GRADIO}
+    title = f"Which pixels made {classifier} say that?"
+    names = {"repo_id": repo_id, "title": json.dumps(title, ensure_ascii=False), "heading": in_markdown(title)}
+    names["gradio"] = GRADIO
     return {
         "README.md": README.format(**names), "app.py": APP.format(**names), "requirements.txt": REQUIREMENTS,
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """`hf-explain train`: what explainers are trained for, the loop, refinement of single maps.
 
 It imports everything on the floors below. Start with loop.py, then objectives/ (one file per system: the losses) and
-draws.py (what a step draws); refinement.py and tuning.py improve a map on its own picture.
+draws.py (what a step draws); kinds.py is the table of systems; refinement.py and tuning.py improve a picture's map.
 """
 
 from .config import TrainingConfig

@@ -150,29 +150,26 @@ class Stream:
             self.epoch = state["epoch"]
             self.stream.load_state_dict(state["stream"])
             skip = 0
-        self.pictures = self.start()
+        self.pictures = self.endless()
         for _ in range(skip):
-            self.one()
+            next(self.pictures)
 
-    def start(self):
-        if hasattr(self.stream, "set_epoch"):
-            self.stream.set_epoch(self.epoch)
-        return itertools.islice(iter(self.stream), *self.every)
-
-    def one(self) -> torch.Tensor:
-        picture = next(self.pictures, None)
-        if picture is None:
+    def endless(self) -> Iterator[torch.Tensor]:
+        empty = 0
+        while empty < 2:  # of the first epoch nothing may be left
+            if hasattr(self.stream, "set_epoch"):
+                self.stream.set_epoch(self.epoch)
+            empty += 1
+            for item in itertools.islice(iter(self.stream), *self.every):
+                empty = 0
+                yield pixels_of(item)
             self.epoch += 1
-            self.pictures = self.start()
-            picture = next(self.pictures, None)
-        if picture is None:
-            raise ExplainerError(
-                "the stream has no pictures for every process; give a data set with more, or fewer processes."
-            )
-        return pixels_of(picture)
+        raise ExplainerError(
+            "the stream has no pictures for every process; give a data set with more, or fewer processes."
+        )
 
     def __next__(self) -> torch.Tensor:
-        return stack([self.one() for _ in range(self.count)])
+        return stack([next(self.pictures) for _ in range(self.count)])
 
     def name(self, step: int, place: int) -> str:
         return "of the stream"

@@ -13,32 +13,19 @@ from ..data.flags import DATA_SET, STREAMING
 from ..jobs.flags import flag, flags_of, given
 from ..jobs.models import check_kind
 from ..modeling.errors import ExplainerError, unknown_name
-from ..modeling.modeling_diffmask import DiffMaskExplainerForImageClassification
 from ..modeling.modeling_explainer import ExplainerForImageClassification
-from ..modeling.modeling_ltx import LtxExplainerForImageClassification
-from ..modeling.modeling_ranking import RankingExplainerForImageClassification
 from .config import TrainingConfig
+from .kinds import KINDS
 
-METHODS = {
-    "ranking": RankingExplainerForImageClassification,
-    "ltx": LtxExplainerForImageClassification,
-    "diffmask": DiffMaskExplainerForImageClassification,
-}
-# Where a method's published schedule is another than the general one: LTX's never leaves its warmup.
-USUAL: dict[str, dict[str, Any]] = {
-    "ranking": {},
-    "ltx": {"learning_rate": 2e-4, "warmup_ratio": 1.0},
-    "diffmask": {"learning_rate": 2e-5},
-}
 EVALUATION_SEED = 1  # of the scenes to judge by; those to train on have seed 0
 
 
 def flags_of_training() -> dict[str, dict]:
     """Those of `TrainingConfig`; None says that one was not given whose usual value depends on the method."""
     found = flags_of(TrainingConfig)
-    for name in {name for values in USUAL.values() for name in values}:
+    for name in {name for kind in KINDS.values() for name in kind.usual}:
         said = found[f"--{name}"]
-        usual = [f"{values[name]:g} with {method}" for method, values in USUAL.items() if name in values]
+        usual = [f"{kind.usual[name]:g} with {method}" for method, kind in KINDS.items() if name in kind.usual]
         said |= {"default": None, "help": f"{said['help'][:-1]}; {', '.join(usual)})"}
     return found
 
@@ -48,7 +35,7 @@ FLAGS = {
         "--classifier": flag("Hub id or folder of the classifier to explain"),
         "--classifier_revision": flag("branch, tag or commit of the classifier"),
         "--explainer": flag("Hub id or folder of a trained explainer to train further, instead"),
-        "--method": flag(f"how it is trained: {', '.join(METHODS)}", "ranking"),
+        "--method": flag(f"how it is trained: {', '.join(KINDS)}", "ranking"),
         "--preset": flag("size of the head: tiny, small or base", "small"),
         "--hybrid": flag("the maps see the classifier's slopes too: slower, finer", False),
         "--neighborhood": flag(
@@ -75,7 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     from ..jobs.processes import leave, print_once
 
     check(arguments)
-    usual: dict[str, Any] = {field.name: field.default for field in fields(TrainingConfig)} | USUAL[arguments.method]
+    usual: dict[str, Any] = {field.name: field.default for field in fields(TrainingConfig)} | KINDS[
+        arguments.method
+    ].usual
     values = given(TrainingConfig, arguments)
     config = TrainingConfig(**{name: usual[name] if value is None else value for name, value in values.items()})
     explainer = make_explainer(arguments, config)
@@ -103,8 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> None:
     """What can be refused before anything is loaded."""
-    if arguments.method not in METHODS:
-        raise ExplainerError(f"{unknown_name('method', arguments.method, METHODS)}.")
+    if arguments.method not in KINDS:
+        raise ExplainerError(f"{unknown_name('method', arguments.method, KINDS)}.")
     if bool(arguments.classifier) == bool(arguments.explainer):
         raise ExplainerError("give --classifier for a new explainer, or --explainer to train one further; one of them.")
     if arguments.explainer and (said := [*head_options(arguments), *(["backbone"] if arguments.backbone else [])]):
@@ -139,7 +128,7 @@ def make_explainer(arguments: argparse.Namespace, config: TrainingConfig):
         hub = check_kind(arguments)
         if arguments.explainer:
             return ExplainerForImageClassification.from_pretrained(name, **hub)
-        return METHODS[arguments.method].from_classifier(
+        return KINDS[arguments.method].explainer.from_classifier(
             name, backbone=arguments.backbone, preset=arguments.preset, seed=config.seed,
             **head_options(arguments), **hub,
         )  # fmt: skip

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from ..jobs.flags import setting
 from ..modeling.errors import ExplainerError
 from ..modeling.references import read_reference
-from .objectives import LTX_OBJECTIVES, OBJECTIVES, DiffMaskObjective, Objective, RankingObjective, find_objective
-from .objectives.ltx import find_ltx
-
-OF_METHOD = {
-    "ranking": ("operator", "grids", "coarse", "budgets", "sampled", "references", "tau", "noise"),
-    "ltx": ("mask_weight", "counterfactual"),
-    "diffmask": ("divergence",),
-}
-SETTINGS = tuple(name for names in OF_METHOD.values() for name in names)
-OVERRIDES = OF_METHOD["ranking"]
+from .kinds import KINDS, kind_of
+from .objectives import Objective
 
 
 @dataclass(frozen=True)
@@ -115,51 +107,32 @@ class TrainingConfig:
             raise ExplainerError(f"eval_budgets={self.eval_budgets}; a curve needs at least 3 points.")
         if not self.eval_references:
             raise ExplainerError("eval_references is empty; name at least one, such as mean.")
-        for name in ("references", "eval_references"):
-            for one in getattr(self, name) or ():
-                read_reference(one)
-        if self.objective not in (*OBJECTIVES, *LTX_OBJECTIVES):
-            known = ", ".join(dict.fromkeys([*OBJECTIVES, *LTX_OBJECTIVES]))
+        for one in self.eval_references:
+            read_reference(one)
+        fitting = [name for name, kind in KINDS.items() if self.objective in kind.objectives]
+        if not fitting:
+            known = ", ".join(dict.fromkeys(name for kind in KINDS.values() for name in kind.objectives))
             raise ExplainerError(f"unknown objective {self.objective!r}; choose from {known}.")
-        if self.objective in OBJECTIVES:
-            self.ranking_objective()
+        for name in fitting:  # refuses wrong values before it is known which kind is trained
+            self.objective_of(name)
 
     def objective_for(self, explainer) -> Objective:
         """What this kind of explainer is trained for, with the single values changed."""
-        kind = explainer.config.model_type.removeprefix("hf_explainer_")
-        wrong = [name for name in SETTINGS if getattr(self, name) is not None and name not in OF_METHOD[kind]]
-        if wrong:
-            raise ExplainerError(f"{wrong[0]}={getattr(self, wrong[0])} is no setting of {kind}; leave it out.")
-        given = {name: getattr(self, name) for name in OF_METHOD[kind] if getattr(self, name) is not None}
-        if kind == "ranking":
-            return self.ranking_objective()
-        if kind == "ltx":
-            return find_ltx(self.objective, **given)
-        if self.objective != "default":
-            raise ExplainerError(f"{kind} has no objective {self.objective!r}; leave it out.")
-        return DiffMaskObjective(**given)
+        name = kind_of(explainer)
+        others = {one for kind in KINDS.values() for one in kind.settings - KINDS[name].settings}
+        for key, value in vars(self).items():
+            if key in others and value is not None:
+                raise ExplainerError(f"{key}={value} is no setting of {name}; leave it out.")
+        return self.objective_of(name)
 
-    def ranking_objective(self) -> RankingObjective:
-        """The preset with the single values changed."""
-        changes = {name: getattr(self, name) for name in OVERRIDES if getattr(self, name) is not None}
-        if "budgets" in changes and changes.setdefault("sampled", 0):
-            raise ExplainerError(
-                f"budgets={self.budgets} with sampled={self.sampled}; give even budgets or sampled ones, not both."
-            )
-        for name in ("grids", "tau"):
-            if name in changes and len(changes[name]) != 2:
-                raise ExplainerError(f"{name}={changes[name]}; give two values, the first and the last.")
-        if "grids" in changes:
-            low, high = changes["grids"]
-            last = None if high in ("pixels", None) else as_integer(high)
-            changes["grids"] = (as_integer(low), last)
-            if changes["grids"][0] < 2 or (last is not None and last < changes["grids"][0]):
-                raise ExplainerError(
-                    f"grids={self.grids}; give two counts of cells in rising order, from 2 on, or 'pixels' as the last."
-                )
-        if "references" in changes:
-            changes["references"] = tuple(read_reference(one) for one in changes["references"])
-        return find_objective(self.objective, **changes)
+    def objective_of(self, name: str) -> Objective:
+        """The objective of the kind of explainer `name`, whatever is set of other kinds."""
+        kind = KINDS[name]
+        if self.objective not in kind.objectives:
+            known = ", ".join(kind.objectives)
+            raise ExplainerError(f"unknown objective {self.objective!r} of {name}; choose from {known}.")
+        given = {key: value for key, value in vars(self).items() if key in kind.settings and value is not None}
+        return replace(kind.objectives[self.objective], **kind.read(given))  # type: ignore[type-var]
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warmup, then half a cosine, as a function of the step alone."""
@@ -178,10 +151,3 @@ DECISIVE = (
     "seed", "max_steps", "learning_rate", "weight_decay", "warmup_ratio", "max_grad_norm", "mixed_precision",
 )  # fmt: skip
 assert set(DECISIVE + AT_LEAST_ONE) <= {field.name for field in fields(TrainingConfig)}
-
-
-def as_integer(value) -> int:
-    try:
-        return int(value)
-    except ValueError:
-        raise ExplainerError(f"grids holds {value!r}; give counts of cells, or 'pixels' as the last.") from None

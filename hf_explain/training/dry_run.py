@@ -6,14 +6,14 @@ import copy
 import resource
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 
 from ..jobs.processes import Processes
+from ..methods.calling import counted
 from .config import TrainingConfig
-from .evaluation import check_held_out, evaluate
+from .held_out import check_held_out, evaluate
 from .loop import train
 
 
@@ -38,20 +38,15 @@ class Estimate:
 
     def __str__(self) -> str:
         epoch = f"{self.pictures:,} pictures per epoch" if self.pictures is not None else "a stream"
-        return "\n".join(
-            [
-                f"head: {self.head_parameters:,} parameters",
-                f"data: {epoch}, {self.pictures_per_step} per step",
-                f"classifier passes: {self.passes_per_step:,.0f} pictures per step, {self.passes:,.0f} in total",
-                f"time: {self.seconds_per_step:.2f} s per step, {self.seconds_per_evaluation:.1f} s per evaluation, "
-                f"about {self.hours:.2g} hours in total",
-                f"peak memory: {self.peak_memory / 2**30:.2f} GiB"
-                + (
-                    f", with grids of {' and '.join(map(str, self.grids))} cells a side; other grids may take more"
-                    if self.grids
-                    else ""
-                ),
-            ]
+        sides = " and ".join(map(str, self.grids))
+        grids = f", with grids of {sides} cells a side; other grids may take more" if sides else ""
+        return (
+            f"head: {self.head_parameters:,} parameters\n"
+            f"data: {epoch}, {self.pictures_per_step} per step\n"
+            f"classifier passes: {self.passes_per_step:,.0f} pictures per step, {self.passes:,.0f} in total\n"
+            f"time: {self.seconds_per_step:.2f} s per step, {self.seconds_per_evaluation:.1f} s per evaluation, "
+            f"about {self.hours:.2g} hours in total\n"
+            f"peak memory: {self.peak_memory / 2**30:.2f} GiB{grids}"
         )
 
 
@@ -66,22 +61,21 @@ def dry_run(explainer, dataset, config: TrainingConfig, eval_dataset=None) -> Es
     cuda = processes.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(processes.device)
-    seconds = evaluation = 0.0
-    with counted_passes(explainer.classifier.model) as count:
+    with counted(explainer.classifier.model) as seen:
         result = train(explainer, dataset, quiet, progress_bar=False, stop_after=2)
-        per_step = count[0] * processes.world / max(1, steps)
-        lines = [line for line in result.log if "train/loss" in line]
-        if lines:  # the first step warms up
-            seconds = lines[-1]["train/seconds_per_step"]
-        count[0], evaluations, batches = 0, 0, 0.0
-        if eval_dataset is not None:
-            one = [eval_dataset[i] for i in range(min(len(eval_dataset), config.per_device_eval_batch_size))]
-            began = time.perf_counter()
+    lines = [line for line in result.log if "train/loss" in line]
+    seconds = lines[-1]["train/seconds_per_step"] if lines else 0.0  # the first step warms up
+    per_step = sum(seen) * processes.world / max(1, steps)
+    passes, evaluation, evaluations = 0.0, 0.0, 0
+    if eval_dataset is not None:
+        one = [eval_dataset[i] for i in range(min(len(eval_dataset), config.per_device_eval_batch_size))]
+        began = time.perf_counter()
+        with counted(explainer.classifier.model) as seen:
             evaluate(explainer, one, replace(quiet, num_workers=0), processes)
-            batches = len(eval_dataset) / len(one)
-            evaluation = (time.perf_counter() - began) * batches
-            evaluations = -(-config.max_steps // config.eval_steps)
-    per_evaluation = count[0] * batches * processes.world
+        batches = len(eval_dataset) / len(one)
+        evaluation = (time.perf_counter() - began) * batches
+        evaluations = -(-config.max_steps // config.eval_steps)
+        passes = sum(seen) * batches * processes.world * evaluations
     explainer.head.load_state_dict(head)
     explainer.config.trained_steps = trained
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
@@ -90,7 +84,7 @@ def dry_run(explainer, dataset, config: TrainingConfig, eval_dataset=None) -> Es
         pictures=len(dataset) if hasattr(dataset, "__len__") else None,
         pictures_per_step=config.per_device_train_batch_size * config.gradient_accumulation_steps * processes.world,
         passes_per_step=per_step,
-        passes=per_step * config.max_steps + per_evaluation * evaluations,
+        passes=per_step * config.max_steps + passes,
         seconds_per_step=seconds,
         seconds_per_evaluation=evaluation,
         hours=(seconds * config.max_steps + evaluation * evaluations) / 3600,
@@ -101,18 +95,3 @@ def dry_run(explainer, dataset, config: TrainingConfig, eval_dataset=None) -> Es
         ),
         grids=tuple(int(line["train/grid"]) for line in lines if "train/grid" in line),
     )
-
-
-@contextmanager
-def counted_passes(model):
-    """[pictures the model has seen] inside the block."""
-    count = [0]
-
-    def seen(module, arguments, keywords):
-        count[0] += len(keywords["pixel_values"] if "pixel_values" in keywords else arguments[0])
-
-    hook = model.register_forward_pre_hook(seen, with_kwargs=True)
-    try:
-        yield count
-    finally:
-        hook.remove()

@@ -3,63 +3,40 @@
 from __future__ import annotations
 
 import json
-import os
 import time
+from pathlib import Path
 
+from ..jobs.folders import write_whole
 from ..jobs.processes import Processes
 from ..jobs.progress import progress
-from .checkpoints import UNFINISHED
 
 LOG = "training_log.jsonl"
 
 
-class Log:
-    """The lines of `training_log.jsonl`; those after the step that a run goes on from are dropped."""
-
-    def __init__(self, output_dir: str | None, step: int):
-        self.lines: list[dict] = []
-        self.path = os.path.join(output_dir, LOG) if output_dir else None
-        if self.path:
-            kept = [line for line in read_log(self.path) if line["step"] <= step]
-            with open(self.path + UNFINISHED, "w") as file:
-                file.writelines(json.dumps(line) + "\n" for line in kept)
-            os.replace(self.path + UNFINISHED, self.path)
-
-    def write(self, line: dict) -> None:
-        self.lines.append(line)
-        if self.path:
-            with open(self.path, "a") as file:
-                file.write(json.dumps(line) + "\n")
-
-
-def read_log(path: str) -> list[dict]:
+def read_log(path: Path) -> list[dict]:
     lines = []
-    if os.path.exists(path):
-        with open(path) as file:
-            for text in file:
-                try:
-                    lines.append(json.loads(text))
-                except ValueError:  # the process was killed while it wrote this line
-                    break
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:  # the process was killed while it wrote this line
+            break
     return lines
 
 
 class Reporter:
-    """The steps and evaluations of a run, told to whoever listens; only in the first process."""
+    """The steps and evaluations of a run, told to whoever listens; only in the first process.
 
-    def __init__(
-        self,
-        config,
-        processes: Processes,
-        output_dir: str | None,
-        first_step: int,
-        progress_bar: bool,
-        keys=("deletion", "insertion"),
-    ):
-        self.config, self.accelerator = config, processes.accelerator
-        self.log = Log(output_dir if processes.is_main else None, first_step)
+    `lines` are what this call wrote to `training_log.jsonl`; those after the step that a run goes on from are dropped.
+    """
+
+    def __init__(self, config, processes: Processes, output_dir: Path | None, first_step: int, progress_bar, keys):
+        self.config, self.accelerator, self.keys = config, processes.accelerator, keys
+        self.lines: list[dict] = []
+        self.path = output_dir / LOG if output_dir and processes.is_main else None
+        if self.path:
+            kept = [json.dumps(line) + "\n" for line in read_log(self.path) if line["step"] <= first_step]
+            write_whole(self.path, "".join(kept).encode())
         self.shown: dict[str, str] = {}
-        self.keys = keys
         self.bar = progress(
             total=config.max_steps, initial=first_step, desc="training", shown=progress_bar and processes.is_main
         )
@@ -90,7 +67,10 @@ class Reporter:
         self.bar.set_postfix(self.shown, refresh=False)
 
     def tell(self, step: int, values: dict[str, float]) -> None:
-        self.log.write({"step": step} | values)
+        self.lines.append({"step": step} | values)
+        if self.path:
+            with open(self.path, "a") as file:
+                file.write(json.dumps(self.lines[-1]) + "\n")
         self.accelerator.log(values, step=step)
 
     def __exit__(self, *exc) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from accelerate.utils.memory import clear_device_cache
@@ -21,10 +22,10 @@ from ..modeling.errors import ExplainerError
 from .batches import Rows, Stream
 from .config import TrainingConfig
 from .draws import Draws
-from .evaluation import check_held_out, evaluate, is_out_of_memory
+from .held_out import check_held_out, evaluate, is_out_of_memory
 from .log import Reporter
 from .push import check_push, push
-from .run import Run, require_float32
+from .state import Run, require_float32
 
 logger = logging.get_logger(__name__)
 
@@ -78,9 +79,10 @@ def train(
     if config.push_to_hub:
         check_push(explainer, config, output_dir, processes.is_main)
     explainer.to(processes.device)
-    run = Run(explainer, dataset, config, output_dir, processes, eval_dataset)
+    folder = Path(output_dir) if output_dir else None
+    run = Run(explainer, dataset, config, folder, processes, eval_dataset)
     state, batches, signal = run.state, open_batches(dataset, run), 0
-    report = Reporter(config, processes, output_dir, state.step, progress_bar, run.objective.shown)
+    report = Reporter(config, processes, folder, state.step, progress_bar, run.objective.shown)
     with classifier_for_training(explainer, config), StopSignal() as stop, report:
         while state.step < config.max_steps and state.step != stop_after and not signal:
             pixel_values = next(batches)  # (B, 3, H, W): this process' share of the global batch
@@ -105,8 +107,9 @@ def train(
             run.finish()
     if finished and config.push_to_hub and processes.is_main:
         push(explainer, config, output_dir)
+    checkpoint = str(run.checkpoint) if run.checkpoint else None
     at = state.best_step if finished and state.best_step is not None else state.step
-    return TrainingResult(state.step, at, state.best_score, report.log.lines, run.checkpoint, 0 if finished else signal)
+    return TrainingResult(state.step, at, state.best_score, report.lines, checkpoint, 0 if finished else signal)
 
 
 def gradients(run: Run, pixel_values: torch.Tensor, batches, stop: StopSignal) -> tuple[dict[str, float], int]:
@@ -117,9 +120,9 @@ def gradients(run: Run, pixel_values: torch.Tensor, batches, stop: StopSignal) -
     """
     state, processes = run.state, run.processes
     while True:
-        row = accumulate(run, pixel_values)
-        everyone = processes.gather(row | {"signal": stop.signal})  # the only point where the processes meet, but sums
-        if not any(everyone.pop("out_of_memory")):
+        mine = (*accumulate(run, pixel_values), stop.signal)
+        rows, troubles, signals = zip(*processes.gather_lists([mine]))  # where the processes meet, but for the sums
+        if OUT_OF_MEMORY not in troubles:
             break
         if state.micro_batch == 1:
             raise ExplainerError(
@@ -131,59 +134,56 @@ def gradients(run: Run, pixel_values: torch.Tensor, batches, stop: StopSignal) -
             logger.warning(
                 f"step {state.step}: memory ran out, going on with {state.micro_batch} pictures per forward."
             )
-    places = dict(zip(everyone.pop("cause"), zip(everyone.pop("first"), everyone.pop("last"))))
-    for cause in range(1, len(CAUSES)):
+    places = {cause: (first, last) for cause, first, last in filter(None, troubles)}
+    for cause in ("pixel_values", "loss", "gradient"):
         if cause in places:
-            raise not_finite(run, batches, CAUSES[cause], *map(int, places[cause]))
+            raise not_finite(run, batches, cause, *places[cause])
     processes.sum_gradients(run.parameters)
-    signal = int(max(everyone.pop("signal")))
     means = ("loss", *run.objective.means)  # each process' part of them
-    return {key: (sum if key in means else max)(values) for key, values in everyone.items()}, signal
+    return {key: (sum if key in means else max)(row[key] for row in rows) for key in rows[0]}, max(signals)
 
 
-CAUSES = ("", "pixel_values", "loss", "gradient")
+OUT_OF_MEMORY = ("memory", 0, 0)
 
 
-def loss_of(explainer, pixel_values, draws: Draws, progress: float, objective, autocast):
-    return objective.loss(explainer, pixel_values, draws, progress, autocast)
+def accumulate(run: Run, pixel_values: torch.Tensor) -> tuple[dict[str, float], tuple[str, int, int] | None]:
+    """Adds up this process' part of the gradient, `micro_batch` pictures at a time.
 
-
-def accumulate(run: Run, pixel_values: torch.Tensor) -> dict[str, float]:
-    """Adds up this process' part of the gradient, `micro_batch` pictures at a time; returns its part of the log."""
-    config, step = run.config, run.state.step
-    objective = run.objective
-    row = dict.fromkeys(("loss", *objective.logged, "out_of_memory", "cause", "first", "last"), 0.0)
+    Returns its part of the log, and what is wrong, with the first and the last picture of the global batch it may be.
+    """
+    config, step, objective = run.config, run.state.step, run.objective
+    row = dict.fromkeys(("loss", *objective.logged), 0.0)
     device, count = run.processes.device, len(pixel_values)
     first, everywhere = run.processes.rank * count, run.processes.world * count
     autocast = torch.bfloat16 if config.mixed_precision == "bf16" else None
+    trouble = None
     run.explainer.train()
     run.optimizer.zero_grad()
     try:
         for at in range(0, count, run.state.micro_batch):
             pictures = pixel_values[at : at + run.state.micro_batch].to(device, non_blocking=True)
             draws, weight = Draws(config.seed, step, first + at), len(pictures) / everywhere
-            loss, log = loss_of(run.explainer, pictures, draws, step / config.max_steps, objective, autocast)
+            loss, log = objective.loss(run.explainer, pictures, draws, step / config.max_steps, autocast)
             if not torch.isfinite(loss):
                 good = torch.isfinite(pictures).flatten(1).all(1)
-                here, last = first + at, first + at + len(pictures) - 1
-                if not good.all():
-                    here = last = here + int(good.int().argmin())
-                cause = CAUSES.index("loss" if good.all() else "pixel_values")
-                return row | {"cause": cause, "first": here, "last": last}
+                if good.all():
+                    return row, ("loss", first + at, first + at + len(pictures) - 1)
+                bad = first + at + int(good.int().argmin())
+                return row, ("pixel_values", bad, bad)
             (weight * loss).backward()
             for key, value in (log | {"loss": float(loss.detach())}).items():
                 mean = key in ("loss", *objective.means)
-                row[key] = row[key] + weight * value if mean else max(row[key], value)
+                row[key] = row[key] + weight * value if mean else max(row[key], float(value))
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        row["out_of_memory"] = 1.0
-    if row["out_of_memory"]:  # out of the except block, whose traceback keeps tensors alive
+        trouble = OUT_OF_MEMORY
+    if trouble:  # out of the except block, whose traceback keeps tensors alive
         run.optimizer.zero_grad()
         clear_device_cache(garbage_collection=True)
     elif not all(torch.isfinite(p.grad).all() for p in run.parameters if p.grad is not None):
-        row |= {"cause": CAUSES.index("gradient"), "first": first, "last": first + count - 1}
-    return row
+        trouble = ("gradient", first, first + count - 1)
+    return row, trouble
 
 
 def not_finite(run: Run, batches, cause: str, first: int, last: int) -> ExplainerError:

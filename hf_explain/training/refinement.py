@@ -8,8 +8,7 @@ where they alone are kept. Of the start and the maps on the way, the one that is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,60 +21,14 @@ from ..modeling.errors import ExplainerError, whole_number
 from ..modeling.perturbation import blend, rank_each
 from ..modeling.precision import widest_float
 from ..modeling.ranking import soft_topk
-from ..modeling.references import PER_PIXEL, read_reference, reference_image
+from ..modeling.references import PER_PIXEL, reference_image
 from ..modeling.targets import read_targets
 from .objectives import cells
+from .refinement_settings import Refinement, read_settings
 
 SHARES = tuple(odd / 16 for odd in range(1, 16, 2))  # where iterates are compared: no point of 21 even budgets
 BUDGETS, NOISE, CHECK = range(3)  # what is drawn
 FLOOR = 1e-4  # added to what a logarithm is taken of
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """How `refine` moves a map.
-
-    >>> Refinement(steps=4, references=("black", "blur")).budgets
-    6
-
-    Args:
-        steps: of Adam; 0 leaves the map alone.
-        learning_rate: about how far one step moves a cell of a grid, in standard deviations of the start.
-        insertion: how many times insertion counts beside deletion, of which there is more to win.
-        references: what removed pixels become, in turn.
-        judges: references the map is compared with the best so far by; not those of a step, nor those one reports.
-        budgets: points of the curve per step, drawn one in each of as many equal strata.
-        tau: temperature of the soft masks, in the same unit.
-        scales: cells on the shorter side of each grid of the residual; None is single pixels.
-        compare: every how many steps the map is compared with the best so far; the last always is.
-    """
-
-    steps: int = 8
-    learning_rate: float = 0.05
-    insertion: float = 10.0
-    references: tuple[str | float, ...] = ("black", "blur", 1.0)
-    judges: tuple[str | float, ...] = (0.5,)
-    budgets: int = 6
-    tau: float = 0.1
-    scales: tuple[int | None, ...] = (16, None)
-    compare: int = 4
-
-    def __post_init__(self):
-        for name, least in (("steps", 0), ("budgets", 1), ("compare", 1)):
-            object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
-        for name in ("learning_rate", "insertion", "tau"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-                raise ExplainerError(f"{name}={value!r:.60}; give a number above 0.")
-        for name in ("references", "judges", "scales"):  # a list is as good as a tuple
-            value = getattr(self, name)
-            if isinstance(value, str) or not isinstance(value, Sequence) or not value:
-                raise ExplainerError(f"{name}={value!r:.60}; give a tuple of at least one.")
-            object.__setattr__(self, name, tuple(value))
-        for name in ("references", "judges"):
-            object.__setattr__(self, name, tuple(map(read_reference, getattr(self, name))))
-        for scale in self.scales:
-            whole_number("a scale", scale, 1)  # or None
 
 
 def refine(
@@ -131,13 +84,6 @@ def refine(
                 curves = Curves(classifier, x, target, settings, seed, batch_size)
                 maps.append(descend(curves, standardize(start).to(x.device), bar))
         return torch.cat(maps).to(attributions.device)
-
-
-def read_settings(values: dict) -> Refinement:
-    known = [field.name for field in fields(Refinement)]
-    if unknown := sorted(set(values) - set(known)):
-        raise ExplainerError(f"unknown argument {', '.join(unknown)}; a refinement has {', '.join(known)}.")
-    return Refinement(**values)
 
 
 def standardize(maps: torch.Tensor) -> torch.Tensor:

@@ -50,78 +50,94 @@ def training(arguments):
     yield from operators(arguments, device)
 
 
-def step(arguments, device, name, make, size, preset, operator, grid, limit=None, autocast=None, sampled=0):
-    """One optimizer step over forward and backward of the bare classifier on the pictures that the step perturbs.
+class Step:
+    """An optimizer step as `train` does it, and its parts, each by itself: methods without arguments, to be timed."""
 
-    With even budgets, or with `sampled` ones: then there are fewer of these pictures, and the head is a larger part.
+    def __init__(self, make, size, preset, objective, count, device, autocast):
+        torch.manual_seed(0)
+        processor = ViTImageProcessorPil(size={"height": size, "width": size})
+        explainer = RankingExplainerForImageClassification.from_classifier(make(), processor, preset=preset)
+        self.explainer, self.objective, self.autocast = explainer.to(device).train(), objective, autocast
+        self.grid, self.tau = objective.grids[0], sum(objective.tau) / 2  # half way through a run
+        self.optimizer = torch.optim.AdamW(explainer.head.parameters())
+        self.pixel_values = torch.randn(count, 3, size, size, device=device)
+        self.steps, self.blanks = (
+            itertools.count(),
+            itertools.count(),
+        )  # the same references in both
+        self.perturbed = last_input(explainer.classifier.model, self.train).requires_grad_()
+        with torch.no_grad(), self.lower():
+            self.maps = [m.float() for m in explainer.read(self.pixel_values)[1]]
+        self.targets = torch.zeros(count, 1, dtype=torch.long, device=device)
+        self.attributions = explainer.attribute(self.pixel_values, self.maps, self.targets)[:, 0].detach()
+        cells = self.grid**2
+        self.scores = torch.randn(count, cells, device=device)
+        square = (count, cells, cells)
+        self.gumbel = 0.1 * torch.randn(square, device=device) if objective.operator == "sinkhorn" else None
+        self.shares = draw_budgets(self.attributions, Draws(0), objective.sampled, objective.budgets)[0]
 
-    Then the parts of the step, each by itself: `masks` is noise, ranking and upsampling, and `operator`, the ranking
-    alone, is within it; `head` is forward and backward; `read` and `blank` are the forwards without gradient; what
-    remains (blending, the loss, the optimizer) is `rest`.
-    """
-    torch.manual_seed(0)
-    processor = ViTImageProcessorPil(size={"height": size, "width": size})
-    explainer = RankingExplainerForImageClassification.from_classifier(make(), processor, preset=preset)
-    explainer = explainer.to(device).train()
-    classifier, head = explainer.classifier, explainer.head
-    objective = find_objective("default", operator=operator, grids=(grid, grid), sampled=sampled)
-    optimizer = torch.optim.AdamW(head.parameters())
-    pixel_values = torch.randn(arguments.batch_size, 3, size, size, device=device)
-    steps, blanks = itertools.count(), itertools.count()  # both draw the same references in the same order
-    tau = sum(objective.tau) / 2  # half way through a run
-    lower = partial(torch.autocast, device.type, autocast) if autocast else nullcontext
+    def lower(self):
+        return torch.autocast(self.pixel_values.device.type, self.autocast) if self.autocast else nullcontext()
 
-    def train():
-        loss, _ = ranking_loss(explainer, pixel_values, Draws(0, next(steps)), 0.5, objective, autocast)
-        optimizer.zero_grad()
+    def train(self):
+        draws = Draws(0, next(self.steps))
+        loss, _ = ranking_loss(self.explainer, self.pixel_values, draws, 0.5, self.objective, self.autocast)
+        self.optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        self.optimizer.step()
 
-    perturbed = last_input(classifier.model, train)
-
-    def bare():
-        with lower():
-            probabilities = classifier.scores(classifier(perturbed.requires_grad_()))
-        torch.autograd.grad(probabilities[:, 0].sum(), perturbed)
-
-    with torch.no_grad(), lower():
-        maps = [m.float() for m in explainer.read(pixel_values)[1]]
-    targets = torch.zeros(len(pixel_values), 1, dtype=torch.long, device=device)
-    attributions = explainer.attribute(pixel_values, maps, targets)[:, 0].detach()
-    scores = torch.randn(len(pixel_values), grid * grid, device=device)
-    square = (len(pixel_values), grid * grid, grid * grid)
-    gumbel = 0.1 * torch.randn(square, device=device) if operator == "sinkhorn" else None
-    shares = draw_budgets(attributions, Draws(0), objective.sampled, objective.budgets)[0]
-    budgets = shares * grid * grid
+    def bare(self):
+        """Forward and backward of the classifier on the pictures that the step perturbs."""
+        classifier = self.explainer.classifier
+        with self.lower():
+            probabilities = classifier.scores(classifier(self.perturbed))
+        torch.autograd.grad(probabilities[:, 0].sum(), self.perturbed)
 
     @torch.no_grad()
-    def forward(call, pictures):
-        with lower():
-            call(pictures)
+    def read(self):
+        with self.lower():
+            self.explainer.read(self.pixel_values)
 
-    def blank():
-        draws = Draws(0, next(blanks))
+    @torch.no_grad()
+    def blank(self):
+        draws, classifier = Draws(0, next(self.blanks)), self.explainer.classifier
         shared = draws.shared()
-        draw_grid(objective.grids, objective.coarse, (size, size), shared)
-        forward(classifier, draw_blank(classifier, pixel_values, draw_reference(objective.references, shared), draws))
+        draw_grid(self.objective.grids, self.objective.coarse, self.pixel_values.shape[2:], shared)
+        reference = draw_reference(self.objective.references, shared)
+        with self.lower():
+            classifier(draw_blank(classifier, self.pixel_values, reference, draws))
 
-    def head_alone():
-        explainer.attribute(pixel_values, maps, targets).sum().backward()
+    def head(self):
+        """Forward and backward."""
+        self.explainer.attribute(self.pixel_values, self.maps, self.targets).sum().backward()
 
-    def masks():
-        backward(lambda a: soft_masks(a, shares, grid, tau, objective, Draws(0))[0], attributions)
+    def masks(self):
+        """Noise, ranking and upsampling."""
+        made = partial(soft_masks, objective=self.objective, draws=Draws(0))
+        backward(lambda a: made(a, self.shares, self.grid, self.tau)[0], self.attributions)
 
-    def rank(s):
-        return soft_topk(s, budgets, tau) if gumbel is None else gumbel_sinkhorn(s, tau, noise=gumbel).masks(budgets)
+    def operator(self):
+        """The ranking alone, which is within `masks`."""
+        backward(self.rank, self.scores)
 
-    parts = {
-        "read": partial(forward, explainer.read, pixel_values),
-        **({} if sampled else {"blank": blank}),  # the ends of sampled curves need no forward
-        "head": head_alone,
-        "masks": masks,
-        "operator": partial(backward, rank, scores),
-    }
-    times = alternate({"step": train, "bare": bare} | parts, arguments.runs, device)
+    def rank(self, scores):
+        budgets = self.shares * scores.shape[1]
+        if self.gumbel is None:
+            return soft_topk(scores, budgets, self.tau)
+        return gumbel_sinkhorn(scores, self.tau, noise=self.gumbel).masks(budgets)
+
+
+def step(arguments, device, name, make, size, preset, operator, grid, limit=None, autocast=None, sampled=0):
+    """One optimizer step over the bare classifier, then its parts; `rest` is blending, the loss and the optimizer.
+
+    With even budgets, or with `sampled` ones: then fewer pictures are perturbed, and the head is a larger part.
+    """
+    objective = find_objective("default", operator=operator, grids=(grid, grid), sampled=sampled)
+    one = Step(make, size, preset, objective, arguments.batch_size, device, autocast)
+    parts = {name: getattr(one, name) for name in ("read", "blank", "head", "masks", "operator")}
+    if sampled:  # the ends of sampled curves need no forward
+        parts.pop("blank")
+    times = alternate({"step": one.train, "bare": one.bare} | parts, arguments.runs, device)
     median = {key: statistics.median(values) for key, values in times.items()}
     rest = median["step"] - sum(v for key, v in median.items() if key not in ("step", "operator"))
     overhead = median["step"] / median["bare"] - 1
@@ -132,15 +148,15 @@ def step(arguments, device, name, make, size, preset, operator, grid, limit=None
         "grid": grid,
         "sampled": sampled,
         "batch_size": arguments.batch_size,
-        "perturbed": len(perturbed),
+        "perturbed": len(one.perturbed),
         "autocast": str(autocast).removeprefix("torch.") if autocast else None,
         **milliseconds(times),
         "rest_ms": round(1000 * rest, 2),
         "overhead": round(overhead, 3),
         "head_share": round(median["head"] / median["step"], 3),
         "operator_share": round(median["operator"] / median["step"], 3),
-        "step_peak_mb": round(peak_bytes(train, device) / 1e6, 1),
-        "bare_peak_mb": round(peak_bytes(bare, device) / 1e6, 1),
+        "step_peak_mb": round(peak_bytes(one.train, device) / 1e6, 1),
+        "bare_peak_mb": round(peak_bytes(one.bare, device) / 1e6, 1),
         "runs": arguments.runs,
     }
     return row if limit is None else row | {"limit": limit, "holds": overhead <= limit}

@@ -110,7 +110,7 @@ def test_the_explainer_serves_a_pipeline(made, caplog, monkeypatch):
 
 def test_a_backbone_may_be_explained_by_a_recipe_of_its_own():
     own = training_config(Demo(backbone="convnext", one_pass=True))
-    assert own.learning_rate == 3e-3 and own.ranking_objective().tau == (0.4, 0.04)
+    assert own.learning_rate == 3e-3 and own.objective_of("ranking").tau == (0.4, 0.04)
     assert training_config(Demo(backbone="convnext", learning_rate=1e-3)).learning_rate == 1e-3
     assert training_config(Demo()).learning_rate == 5e-3 and training_config(Demo()).tau is None
     own, asked = Demo(backbone="swin"), Demo(backbone="swin", neighborhood=1)

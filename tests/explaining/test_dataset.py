@@ -200,7 +200,7 @@ def test_a_killed_run_goes_on(classifier, scenes, tmp_path):
     assert process.wait() == -signal.SIGKILL
     there = {path: path.stat().st_mtime_ns for path in (killed / "data").glob("*.parquet")}
     assert 5 <= len(there) < 24 and not (killed / "README.md").exists()
-    (killed / "data" / ".train-000000023.parquet.1").write_bytes(b"half")  # what a kill may leave
+    (killed / "data" / ".train-000000023.parquet.1.unfinished").write_bytes(b"half")  # what a kill may leave
     for folder in (killed, whole):
         assert explain(classifier, scenes, folder, *more) == 0
     assert all(path.stat().st_mtime_ns == at for path, at in there.items())

@@ -29,9 +29,9 @@ from hf_explain.faithfulness.road import road
 from hf_explain.faithfulness.robustness import infidelity, max_sensitivity
 from hf_explain.jobs.flags import add_flags
 from hf_explain.localization.grid_classifier import GridClassifier
+from hf_explain.methods.calling import counted
 from hf_explain.methods.inner import attribute_at
 from hf_explain.methods.layers import find_layers, look_for_layers
-from hf_explain.training.dry_run import counted_passes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -272,7 +272,7 @@ def hooks(model):
 
 
 def pass_through(classifier, x):
-    with counted_passes(classifier.model):
+    with counted(classifier.model):
         classifier(x)
 
 
@@ -283,7 +283,7 @@ WITH_HOOKS = {
     "modules_in_order": lambda classifier, layer, x: modules_in_order(classifier, x),
     "parameter_randomization": lambda classifier, layer, x: parameter_randomization(classifier, x, "gradient", steps=2),
     "drop": lambda classifier, layer, x: measure(classifier, x, torch.rand(1, 64, 64), 1, "drop"),
-    "counted_passes": lambda classifier, layer, x: pass_through(classifier, x),
+    "counted": lambda classifier, layer, x: pass_through(classifier, x),
 }
 
 

@@ -188,12 +188,13 @@ def publish(folder, *more):
     return cli.main(["publish", "--explainer", str(folder), "--hub_model_id", "you/explainer", *map(str, more)])
 
 
-def laid_out(folder, scratch, results=None, **options):
+def laid_out(folder, scratch, results=None, **said):
     """The card that would be pushed, and the files beside it."""
     from hf_explain.publishing.folders import lay_out
 
     explainer = hf_explain.ExplainerForImageClassification.from_pretrained(str(folder))
-    uploads = lay_out(scratch, explainer, Path(folder), "you/explainer", include=True, results=results, **options)
+    said = published_card.Statement(**said)
+    uploads = lay_out(scratch, explainer, Path(folder), "you/explainer", said, include=True, results=results)
     return ModelCard.load(uploads[0].folder / "README.md"), uploads
 
 

@@ -6,6 +6,8 @@ import signal
 import socket
 import sys
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import torch
 from accelerate.state import AcceleratorState, GradientState
@@ -13,7 +15,7 @@ from families import build, pictures, processor
 
 from hf_explain import RankingExplainerForImageClassification
 from hf_explain.training import TrainingConfig, train
-from hf_explain.training import checkpoints as checkpoints_module
+from hf_explain.training.kinds import KINDS
 
 SIZE = 32
 ROWS = [{"pixel_values": p} for p in pictures(10, (SIZE, SIZE))]  # an epoch ends in the third step
@@ -84,33 +86,44 @@ def wait(children):
 
 def killed_while_writing(rank, folder, step, changes, train_in=None):
     """Trains until the process is killed with the checkpoint of `step` half-written."""
-    write = checkpoints_module.write_json
+    save = torch.save
 
-    def kill(path, values):
-        if values.get("step") == step:
+    def kill(values, path):
+        save(values, path)
+        if Path(path).parent.name.startswith(f".checkpoint-{step}."):
             os.kill(os.getpid(), signal.SIGKILL)
-        write(path, values)
 
-    checkpoints_module.write_json = kill
+    torch.save = kill
     (train_in or run)(folder, **changes)
 
 
-def too_large(loss, most):
-    """`loss`, with a memory for `most` pictures."""
+def disturb(monkeypatch, change):
+    """Replaces the losses of all objectives: `change` gets a loss and its arguments."""
+    for kind in KINDS.values():
+        objective = type(kind.objectives["default"])
+        monkeypatch.setattr(objective, "loss", changed(objective.loss, change))
 
-    def limited(explainer, pixel_values, *arguments, **keywords):
+
+def changed(loss, change):
+    return lambda self, *arguments: change(partial(loss, self), *arguments)
+
+
+def too_large(most):
+    """A change: memory for `most` pictures."""
+
+    def limited(loss, explainer, pixel_values, *arguments):
         if len(pixel_values) > most:
             raise torch.OutOfMemoryError("injected")
-        return loss(explainer, pixel_values, *arguments, **keywords)
+        return loss(explainer, pixel_values, *arguments)
 
     return limited
 
 
-def at_step(step, call, loss):
-    """`loss`, which calls `call` in a step; without one it becomes NaN there."""
+def at_step(step, call):
+    """A change: calls `call` in a step; without one the loss becomes NaN there."""
 
-    def disturbed(explainer, pixel_values, draws, *arguments, **keywords):
-        value, log = loss(explainer, pixel_values, draws, *arguments, **keywords)
+    def disturbed(loss, explainer, pixel_values, draws, *arguments):
+        value, log = loss(explainer, pixel_values, draws, *arguments)
         if draws.step == step:
             if call is None:
                 return value * float("nan"), log

@@ -10,7 +10,7 @@ from hf_explain.jobs.processes import Processes
 from hf_explain.training import loop as training_module
 from hf_explain.training.checkpoints import checkpoints
 from hf_explain.training.dry_run import dry_run
-from hf_explain.training.evaluation import evaluate
+from hf_explain.training.held_out import evaluate
 
 
 def test_the_best_weights_are_kept(monkeypatch, tmp_path):

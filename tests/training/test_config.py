@@ -35,7 +35,9 @@ def test_wrong_settings(changes, said):
 
 
 def test_settings_of_the_objective():
-    objective = TrainingConfig(grids=("4", "pixels"), references=("black", "0.5"), tau=(1.0, 0.1)).ranking_objective()
+    objective = TrainingConfig(grids=("4", "pixels"), references=("black", "0.5"), tau=(1.0, 0.1)).objective_of(
+        "ranking"
+    )
     assert objective.grids == (4, None) and objective.references == ("black", 0.5) and objective.tau == (1.0, 0.1)
 
 

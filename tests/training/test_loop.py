@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from training_cases import CONFIG, HELD_OUT, equal, losses, make, run, too_large
+from training_cases import CONFIG, HELD_OUT, disturb, equal, losses, make, run, too_large
 
 from hf_explain import ExplainerError
 from hf_explain.jobs.processes import Processes
-from hf_explain.training import loop as training_module
-from hf_explain.training.evaluation import evaluate
-from hf_explain.training.objectives import base as base_module
+from hf_explain.training.held_out import evaluate
+from hf_explain.training.objectives import objective as objective_module
 
 # ---- splitting the batch, running out of memory ----
 
@@ -20,7 +19,7 @@ def test_accumulation_changes_rounding_only(whole):
 
 def test_running_out_of_memory(monkeypatch, whole):
     smaller, _ = run(per_device_train_batch_size=2, gradient_accumulation_steps=2)
-    monkeypatch.setattr(training_module, "loss_of", too_large(training_module.loss_of, 3))
+    disturb(monkeypatch, too_large(3))
     halved, result = run()
     assert equal(halved, smaller) and not equal(halved, whole[0])
     torch.testing.assert_close(losses(result), losses(whole[1]), atol=1e-4, rtol=0)
@@ -29,13 +28,13 @@ def test_running_out_of_memory(monkeypatch, whole):
 def test_a_resumed_run_keeps_the_smaller_micro_batch(monkeypatch, tmp_path):
     smaller, _ = run(per_device_train_batch_size=2, gradient_accumulation_steps=2)
     with monkeypatch.context() as patch:
-        patch.setattr(training_module, "loss_of", too_large(training_module.loss_of, 3))
+        disturb(patch, too_large(3))
         run(tmp_path, stop_after=3)
     assert equal(run(tmp_path, resume_from_checkpoint="last")[0], smaller)
 
 
 def test_one_picture_is_too_much(monkeypatch):
-    monkeypatch.setattr(training_module, "loss_of", too_large(training_module.loss_of, 0))
+    disturb(monkeypatch, too_large(0))
     with pytest.raises(ExplainerError, match="memory ran out with one picture per forward; take gradient_checkpoint"):
         run()
 
@@ -44,7 +43,7 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch):
     def broken(*arguments):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(training_module, "loss_of", broken)
+    disturb(monkeypatch, broken)
     with pytest.raises(RuntimeError, match="a bug"):
         run()
 
@@ -52,7 +51,7 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch):
 def test_memory_that_runs_out_in_evaluation(monkeypatch):
     explainer, processes = make().to("cpu"), Processes()
     expected = evaluate(explainer, HELD_OUT, CONFIG, processes)
-    original, sizes = base_module.measure, []
+    original, sizes = objective_module.measure, []
 
     def limited(*arguments, batch_size, **keywords):
         sizes.append(batch_size)
@@ -60,7 +59,7 @@ def test_memory_that_runs_out_in_evaluation(monkeypatch):
             raise torch.OutOfMemoryError("injected")
         return original(*arguments, batch_size=batch_size, **keywords)
 
-    monkeypatch.setattr(base_module, "measure", limited)
+    monkeypatch.setattr(objective_module, "measure", limited)
     assert evaluate(explainer, HELD_OUT, CONFIG, processes) == pytest.approx(expected, abs=1e-5)
     assert sizes == [32, 16, 8, 8]  # the last two are the two references
 
@@ -69,13 +68,13 @@ def test_memory_that_runs_out_in_evaluation(monkeypatch):
 
 
 def test_bf16_is_for_the_classifier_only(monkeypatch):
-    seen, original = [], training_module.loss_of
+    seen = []
 
-    def watched(explainer, *arguments):
+    def watched(loss, *arguments):
         seen.append(arguments[-1])
-        return original(explainer, *arguments)
+        return loss(*arguments)
 
-    monkeypatch.setattr(training_module, "loss_of", watched)
+    disturb(monkeypatch, watched)
     trained, result = run(mixed_precision="bf16", max_steps=2, held_out=None)
     assert seen == [torch.bfloat16] * 2 and {p.dtype for p in trained.values()} == {torch.float32}
     assert torch.isfinite(losses(result)).all()

@@ -12,6 +12,7 @@ from training_cases import (
     HELD_OUT,
     ROWS,
     at_step,
+    disturb,
     equal,
     killed_while_writing,
     losses,
@@ -24,7 +25,6 @@ from training_cases import (
 )
 
 from hf_explain import ExplainerError
-from hf_explain.training import loop as training_module
 from hf_explain.training.checkpoints import checkpoints
 from hf_explain.training.dry_run import dry_run
 from hf_explain.training.log import read_log
@@ -48,27 +48,25 @@ def two(rank, folder):
     found = {"whole": run(**half)}
     found["resumed"] = run(folder / "killed", resume_from_checkpoint="last", **half)
     found["one at a time"] = run(per_device_train_batch_size=1, gradient_accumulation_steps=2)
-    original = training_module.loss_of
-    if rank == 1:
-        training_module.loss_of = too_large(original, 1)
-    found["out of memory"] = run(**half)
-    training_module.loss_of = original
-    if rank == 1:
-        training_module.loss_of = at_step(3, lambda: os.kill(os.getpid(), signal.SIGTERM), original)
-    found["stopped"] = run(folder / "stopped", **half)
-    training_module.loss_of = original
+    with pytest.MonkeyPatch.context() as patch:
+        if rank == 1:
+            disturb(patch, too_large(1))
+        found["out of memory"] = run(**half)
+    with pytest.MonkeyPatch.context() as patch:
+        if rank == 1:
+            disturb(patch, at_step(3, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+        found["stopped"] = run(folder / "stopped", **half)
     found["went on"] = run(folder / "stopped", resume_from_checkpoint="last", **half)
     different = make()  # as if the processes had begun with other weights
     with torch.no_grad():
         next(different.head.parameters()).add_(rank)
     found["other beginnings"] = run(explainer=different, **half)
-    if rank == 1:
-        training_module.loss_of = at_step(1, None, original)
-    try:
-        run(**half)
-    except ExplainerError as error:
-        found["not finite"] = str(error)
-    training_module.loss_of = original
+    with pytest.MonkeyPatch.context() as patch:
+        if rank == 1:
+            disturb(patch, at_step(1, None))
+        with pytest.raises(ExplainerError) as error:
+            run(**half)
+        found["not finite"] = str(error.value)
     costs = replace(CONFIG, references=("black",), max_steps=2, per_device_eval_batch_size=2, **half)
     found["cost"] = dry_run(make(), ROWS, costs, HELD_OUT).passes
     torch.save(found, folder / f"found-{rank}.pt")

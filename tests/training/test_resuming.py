@@ -10,7 +10,7 @@ from training_cases import HELD_OUT, ROWS, SIZE, equal, losses, make, run
 
 from hf_explain import ExplainerError, RankingExplainerForImageClassification
 from hf_explain.training import loop as training_module
-from hf_explain.training import run as training_run_module
+from hf_explain.training import state as state_module
 from hf_explain.training.checkpoints import checkpoints
 
 
@@ -86,7 +86,7 @@ def test_checkpoints_of_another_run_are_not_touched(stopped, tmp_path):
 )
 def test_a_best_score_of_another_kind_is_forgotten(changes, said, stopped, tmp_path, monkeypatch):
     warnings = []
-    monkeypatch.setattr(training_run_module.logger, "warning", warnings.append)
+    monkeypatch.setattr(state_module.logger, "warning", warnings.append)
     scores = iter([9.0, 8.0])  # worse than what the first part had
     fake = lambda *arguments: {"deletion": 0.5, "insertion": 0.5, "score": next(scores)}  # noqa: E731
     monkeypatch.setattr(training_module, "evaluate", fake)

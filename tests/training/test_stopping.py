@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_cases import ROWS, SIZE, at_step, equal, head, make, run, start, wait
+from training_cases import ROWS, SIZE, at_step, disturb, equal, head, make, run, start, wait
 
 from hf_explain import ExplainerError
-from hf_explain.training import loop as training_module
 from hf_explain.training.batches import Order
 from hf_explain.training.checkpoints import checkpoints
 
@@ -22,8 +21,7 @@ from hf_explain.training.checkpoints import checkpoints
 def test_a_signal_finishes_the_step_and_saves(number, monkeypatch, tmp_path, whole):
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        disturbed = at_step(2, lambda: os.kill(os.getpid(), number), training_module.loss_of)
-        patch.setattr(training_module, "loss_of", disturbed)
+        disturb(patch, at_step(2, lambda: os.kill(os.getpid(), number)))
         _, result = run(tmp_path)
     assert (result.step, result.stopped_by) == (3, number) and result.checkpoint.endswith("checkpoint-3")
     assert signal.getsignal(number) is before
@@ -68,7 +66,7 @@ def test_a_second_interrupt_does_not_wait(monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(training_module, "loss_of", at_step(1, twice, training_module.loss_of))
+    disturb(monkeypatch, at_step(1, twice))
     with pytest.raises(KeyboardInterrupt):
         run()
 
@@ -78,7 +76,7 @@ def test_a_second_interrupt_does_not_wait(monkeypatch):
 
 def test_a_loss_that_is_not_finite_ends_the_run(monkeypatch, tmp_path, whole):
     with monkeypatch.context() as patch:
-        patch.setattr(training_module, "loss_of", at_step(3, None, training_module.loss_of))
+        disturb(patch, at_step(3, None))
         with pytest.raises(ExplainerError, match=r"step 3: the loss of pictures 0 to 3 .*checkpoint-2; lower learning"):
             run(tmp_path)
     assert [Path(c).name for c in checkpoints(tmp_path)] == ["checkpoint-2"]
@@ -86,13 +84,11 @@ def test_a_loss_that_is_not_finite_ends_the_run(monkeypatch, tmp_path, whole):
 
 
 def test_a_gradient_that_is_not_finite_ends_the_run(monkeypatch):
-    original = training_module.loss_of
+    def steep(loss, explainer, *arguments):
+        value, log = loss(explainer, *arguments)
+        return value + (0 * next(explainer.head.parameters())).sqrt().sum(), log  # slope: 0 times infinity
 
-    def steep(explainer, *arguments):
-        loss, log = original(explainer, *arguments)
-        return loss + (0 * next(explainer.head.parameters())).sqrt().sum(), log  # slope: 0 times infinity
-
-    monkeypatch.setattr(training_module, "loss_of", steep)
+    disturb(monkeypatch, steep)
     explainer = make()
     before = head(explainer)
     with pytest.raises(ExplainerError, match=r"step 0: the gradient of pictures 0 to 3 .* there is no checkpoint yet"):

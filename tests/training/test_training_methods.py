@@ -15,6 +15,7 @@ from training_cases import (
     ROWS,
     SIZE,
     at_step,
+    disturb,
     equal,
     head,
     killed_while_writing,
@@ -31,7 +32,6 @@ from hf_explain import (
     ExplainerForImageClassification,
     LtxExplainerForImageClassification,
 )
-from hf_explain.training import loop as training_module
 from hf_explain.training import train
 from hf_explain.training.checkpoints import checkpoints
 from hf_explain.training.dry_run import dry_run
@@ -91,8 +91,7 @@ def test_a_killed_run_goes_on_to_the_bit(method, tmp_path, whole):
 @each
 def test_a_signal_saves_and_the_run_goes_on_to_the_bit(method, tmp_path, whole, monkeypatch):
     with monkeypatch.context() as patch:
-        stop = at_step(2, lambda: os.kill(os.getpid(), signal.SIGTERM), training_module.loss_of)
-        patch.setattr(training_module, "loss_of", stop)
+        disturb(patch, at_step(2, lambda: os.kill(os.getpid(), signal.SIGTERM)))
         _, result = run(method, tmp_path)
     assert result.stopped_by == signal.SIGTERM and result.step == 3
     assert equal(run(method, tmp_path, resume_from_checkpoint="last")[0], whole[method][0])
@@ -100,14 +99,14 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_bit(method, tmp_path, whole, 
 
 @each
 def test_memory_that_runs_out_changes_rounding_only(method, whole, monkeypatch):
-    monkeypatch.setattr(training_module, "loss_of", too_large(training_module.loss_of, 2))
+    disturb(monkeypatch, too_large(2))
     _, result = run(method)
     torch.testing.assert_close(losses(result), losses(whole[method][1]), atol=1e-3, rtol=1e-3)
 
 
 @each
 def test_a_loss_that_is_not_finite_ends_the_run(method, tmp_path, monkeypatch):
-    monkeypatch.setattr(training_module, "loss_of", at_step(3, None, training_module.loss_of))
+    disturb(monkeypatch, at_step(3, None))
     with pytest.raises(ExplainerError, match=r"step 3: the loss of pictures 0 to 3 .* checkpoint is .*checkpoint-2"):
         run(method, tmp_path)
 

@@ -16,7 +16,7 @@ import torch
 from ...modeling.errors import ExplainerError
 from ...modeling.gates import log_open, sample_gates
 from ..draws import GATES, Draws
-from .base import Objective
+from .objective import Objective
 
 SAMPLES = 8  # of the gates, when held-out pictures are judged
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -13,7 +13,7 @@ from ...modeling.errors import ExplainerError
 from ...modeling.references import reference_image
 from ...modeling.targets import of_target
 from ..draws import CLASSES, Draws
-from .base import Objective
+from .objective import Objective
 
 PENALTIES = ("l1", "softplus_of_sigmoid")
 CAP = 5.0  # of the cross-entropy of what the mask hides: beyond it nothing is gained
@@ -107,9 +107,3 @@ LTX_OBJECTIVES = {
     "default": LtxObjective(),
     "ltx-release": LtxObjective(mask_weight=50.0, penalty="softplus_of_sigmoid", runner_up=0.0),
 }
-
-
-def find_ltx(name: str, **changes) -> LtxObjective:
-    if name not in LTX_OBJECTIVES:
-        raise ExplainerError(f"unknown objective {name!r} of ltx; choose from {', '.join(LTX_OBJECTIVES)}.")
-    return replace(LTX_OBJECTIVES[name], **changes)

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from ...modeling.errors import ExplainerError
 from ...modeling.perturbation import blend
 from ...modeling.ranking import draw_gumbel, gumbel_sinkhorn, soft_topk
-from ...modeling.references import blur_with
+from ...modeling.references import blur_with, read_reference
 from ..draws import BOTTOM, TOP, Draws, draw_blank, draw_budgets, draw_classes, draw_grid, draw_reference
-from .base import Objective
+from .objective import Objective
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,34 @@ class RankingObjective(Objective):
                 f"budgets={self.budgets}; a curve needs at least 3 points, its two ends are constants."
             )
 
-    def loss(self, explainer, pixel_values, draws, progress: float = 0.0, autocast=None):
-        return ranking_loss(explainer, pixel_values, draws, progress, self, autocast)
+    def loss(self, explainer, pixel_values, draws: Draws, progress: float = 0.0, autocast=None):
+        """Deletion AUC + (1 - insertion AUC) + peak penalty of the explainer's maps, and what to log."""
+        classifier, shared = explainer.require_classifier(), draws.shared()
+        grid = draw_grid(self.grids, self.coarse, pixel_values.shape[-2:], shared, progress)
+        reference = draw_reference(self.references, shared)
+        tau = self.tau[0] + (self.tau[1] - self.tau[0]) * progress
+        blank = draw_blank(classifier, pixel_values, reference, draws)
+        lower = torch.autocast(pixel_values.device.type, autocast) if autocast else nullcontext()
+        with torch.no_grad(), lower:
+            logits, maps = explainer.read(pixel_values)
+            ends = None if self.sampled else ends_of_curves(classifier, logits, blank)
+        conditioned, scored = draw_classes(logits, draws, self.runner_up, self.score_both)
+        with lower:
+            slopes = explainer.slopes(pixel_values, conditioned)
+        attributions = attribute(explainer, pixel_values, maps, conditioned, slopes)
+        shares, weights = draw_budgets(attributions, draws, self.sampled, self.budgets)  # (B, K) each
+        top, kappa, error = soft_masks(attributions, shares, grid, tau, self, draws)  # (B, K, H, W): most important
+        bottom = 1 - top
+        if self.rank_twice:
+            bottom = soft_masks(-attributions, 1 - shares, grid, tau, self, draws, BOTTOM)[0]
+        with lower:
+            removed, kept = curves(classifier, pixel_values, blank, top, bottom, scored)  # (B, K, classes) each
+        deletion, insertion = (mean_area(curve, weights, ends, scored, self) for curve in (removed, kept))
+        loss = deletion + self.insertion * (1 - insertion)
+        if self.peak:
+            loss = loss + self.peak * peak_penalty(attributions)
+        areas = {"deletion": float(deletion.detach()), "insertion": float(insertion.detach())}
+        return loss, areas | {"kappa": kappa, "column_error": error, "grid": grid, "tau": tau}
 
 
 OPERATORS = ("coarse_to_fine", "sinkhorn", "topk")
@@ -115,9 +141,43 @@ def find_objective(name: str, **changes) -> RankingObjective:
     """The preset `name` of `OBJECTIVES`, with single values changed; grids that are asked for are for the whole run."""
     if name not in OBJECTIVES:
         raise ExplainerError(f"unknown objective {name!r}; choose from {', '.join(OBJECTIVES)}.")
+    return replace(OBJECTIVES[name], **for_the_whole_run(changes))
+
+
+def for_the_whole_run(changes: dict) -> dict:
     if "grids" in changes or changes.get("operator") == "sinkhorn":  # whose memory is the square of the cells
-        changes.setdefault("coarse", 1.0)
-    return replace(OBJECTIVES[name], **changes)
+        return {"coarse": 1.0, **changes}
+    return changes
+
+
+def read_settings(given: dict) -> dict:
+    """Values of `RankingObjective` from those of a `TrainingConfig`, whose numbers may be words."""
+    changes = dict(given)
+    if "budgets" in changes and changes.setdefault("sampled", 0):
+        raise ExplainerError(
+            f"budgets={given['budgets']} with sampled={given['sampled']}; give even budgets or sampled ones, not both."
+        )
+    for name in ("grids", "tau"):
+        if name in changes and len(changes[name]) != 2:
+            raise ExplainerError(f"{name}={changes[name]}; give two values, the first and the last.")
+    if "grids" in changes:
+        low, high = changes["grids"]
+        low, high = as_integer(low), None if high in ("pixels", None) else as_integer(high)
+        if low < 2 or (high is not None and high < low):
+            raise ExplainerError(
+                f"grids={given['grids']}; give two counts of cells in rising order, from 2 on, or 'pixels' as the last."
+            )
+        changes["grids"] = (low, high)
+    if "references" in changes:
+        changes["references"] = tuple(map(read_reference, changes["references"]))
+    return for_the_whole_run(changes)
+
+
+def as_integer(value) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise ExplainerError(f"grids holds {value!r}; give counts of cells, or 'pixels' as the last.") from None
 
 
 def ranking_loss(
@@ -135,32 +195,7 @@ def ranking_loss(
         progress: share of the run that is done, which sets the temperature.
         autocast: a dtype for the classifier's forwards; everything else stays as it is.
     """
-    classifier, shared = explainer.require_classifier(), draws.shared()
-    grid = draw_grid(objective.grids, objective.coarse, pixel_values.shape[-2:], shared, progress)
-    reference = draw_reference(objective.references, shared)
-    tau = objective.tau[0] + (objective.tau[1] - objective.tau[0]) * progress
-    blank = draw_blank(classifier, pixel_values, reference, draws)
-    lower = torch.autocast(pixel_values.device.type, autocast) if autocast else nullcontext()
-    with torch.no_grad(), lower:
-        logits, maps = explainer.read(pixel_values)
-        ends = None if objective.sampled else ends_of_curves(classifier, logits, blank)
-    conditioned, scored = draw_classes(logits, draws, objective.runner_up, objective.score_both)
-    with lower:
-        slopes = explainer.slopes(pixel_values, conditioned)
-    attributions = attribute(explainer, pixel_values, maps, conditioned, slopes)
-    shares, weights = draw_budgets(attributions, draws, objective.sampled, objective.budgets)  # (B, K) each
-    top, kappa, error = soft_masks(attributions, shares, grid, tau, objective, draws)  # (B, K, H, W): most important
-    bottom = 1 - top
-    if objective.rank_twice:
-        bottom = soft_masks(-attributions, 1 - shares, grid, tau, objective, draws, BOTTOM)[0]
-    with lower:
-        removed, kept = curves(classifier, pixel_values, blank, top, bottom, scored)  # (B, K, classes) each
-    deletion, insertion = (mean_area(curve, weights, ends, scored, objective) for curve in (removed, kept))
-    loss = deletion + objective.insertion * (1 - insertion)
-    if objective.peak:
-        loss = loss + objective.peak * peak_penalty(attributions)
-    areas = {"deletion": float(deletion.detach()), "insertion": float(insertion.detach())}
-    return loss, areas | {"kappa": kappa, "column_error": error, "grid": grid, "tau": tau}
+    return objective.loss(explainer, pixel_values, draws, progress, autocast)
 
 
 def ends_of_curves(classifier, logits: torch.Tensor, blank: torch.Tensor) -> torch.Tensor:

@@ -1,25 +1,25 @@
-"""A run and what is kept of it: where it is, its checkpoints, its best head."""
+"""The state of a run: its step, the weights and the optimizer there, its checkpoints, its best head."""
 
 from __future__ import annotations
 
 import math
-import os
+from pathlib import Path
 
 import torch
 from transformers.utils import logging
 
+from ..jobs.folders import clean, remove
 from ..jobs.processes import Processes
 from ..modeling.errors import ExplainerError
 from .checkpoints import (
     RunState,
-    clean,
+    checkpoints,
     find_checkpoint,
     folder_of,
-    limit_checkpoints,
     load_checkpoint,
-    remove_later,
     save_checkpoint,
     save_explainer,
+    step_of,
 )
 from .config import DECISIVE, TrainingConfig
 
@@ -30,9 +30,8 @@ class Run:
     """What a training loop goes on from: the head's weights, the optimizer, the step, and the best head so far."""
 
     def __init__(
-        self, explainer, dataset, config: TrainingConfig, output_dir: str | None, processes: Processes,
-        eval_dataset=None,
-    ):  # fmt: skip
+        self, explainer, dataset, config: TrainingConfig, output_dir: Path | None, processes: Processes, eval_dataset
+    ):
         self.explainer, self.config, self.output_dir, self.processes = explainer, config, output_dir, processes
         self.objective = config.objective_for(explainer)
         self.settings = decisive_settings(explainer, dataset, config, processes)
@@ -45,7 +44,7 @@ class Run:
         self.checkpoint = find_checkpoint(output_dir, config.resume_from_checkpoint)
         processes.wait()  # nobody may look for a checkpoint when somebody begins to write
         if output_dir and processes.is_main:
-            os.makedirs(output_dir, exist_ok=True)
+            output_dir.mkdir(parents=True, exist_ok=True)
             clean(output_dir)
         if self.checkpoint:
             self.state, self.best_head = load_checkpoint(self.checkpoint, explainer, self.optimizer, self.settings)
@@ -57,9 +56,12 @@ class Run:
         self.compare_with(eval_dataset)
         processes.wait()  # nobody may still read a checkpoint when it is removed
         if self.checkpoint and output_dir and processes.is_main:
-            removed = remove_later(output_dir, self.state.step)
-            if removed:
-                logger.warning(f"{', '.join(removed)} removed, as the run goes on from step {self.state.step} anew.")
+            later = [folder for folder in checkpoints(output_dir) if step_of(folder) > self.state.step]
+            for folder in later:  # from there the run goes another way
+                remove(folder)
+            if later:
+                names = ", ".join(folder.name for folder in later)
+                logger.warning(f"{names} removed, as the run goes on from step {self.state.step} anew.")
         processes.share_weights(self.parameters)
 
     def compare_with(self, eval_dataset) -> None:
@@ -106,11 +108,13 @@ class Run:
         self.state.streams = self.processes.gather_lists([stream])
         if not self.output_dir:
             return
+        folder = folder_of(self.output_dir, self.state.step)
         self.explainer.config.trained_steps = self.state.trained_before + self.state.step
         if self.processes.is_main:
-            save_checkpoint(self.output_dir, self.explainer, self.optimizer, self.best_head, self.state, self.settings)
-            limit_checkpoints(self.output_dir, self.config.save_total_limit)
-        self.checkpoint = folder_of(self.output_dir, self.state.step)
+            save_checkpoint(folder, self.explainer, self.optimizer, self.best_head, self.state, self.settings)
+            for old in checkpoints(self.output_dir)[: -self.config.save_total_limit]:
+                remove(old)
+        self.checkpoint = folder
         self.processes.wait()
 
     def finish(self) -> None:
