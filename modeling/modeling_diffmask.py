@@ -124,8 +124,7 @@ class DiffMaskExplainerForImageClassification(ExplainerForImageClassification):
     def votes(self, pixel_values: torch.Tensor) -> Votes:
         """What each layer says alone, and what all say together."""
         logits, maps = self.read(pixel_values)
-        dtype = self.head.placeholder.dtype
-        maps = [one.to(dtype) for one in maps]
+        maps = [one.to(self.head_dtype) for one in maps]
         opened = log_open(self.head(maps[0], maps[1:])).float()
         return Votes(opened.exp(), opened.sum(1).exp(), logits)
 

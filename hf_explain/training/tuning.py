@@ -101,7 +101,7 @@ def tune_one(student, picture, target, steps: int, learning_rate: float, objecti
     for step in range(steps + 1):
         loss = objective.of(student, picture, target)[0].mean()
         with torch.no_grad():
-            masks.append(student.attribute(picture.to(student.head.score.weight.dtype), [], target[:, None])[:, 0])
+            masks.append(student.map_of(picture, [], target[:, None])[:, 0])
         losses.append(float(loss.detach()))
         if step < steps:
             gradients = torch.autograd.grad(loss, trained, allow_unused=True)

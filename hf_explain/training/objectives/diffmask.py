@@ -58,7 +58,7 @@ class DiffMaskObjective(Objective):
         lower = torch.autocast(pixel_values.device.type, autocast) if autocast else nullcontext()
         with torch.no_grad(), lower:
             logits, maps = explainer.read(pixel_values)
-        maps = [one.to(head.placeholder.dtype) for one in maps]
+        maps = [one.to(explainer.head_dtype) for one in maps]
         layer = int(torch.randint(len(head.gates), (), generator=draws.shared()))
         locations = [head.locate(i, maps[0], maps[i]) for i in range(layer + 1)]
         gates = torch.ones_like(locations[0])
@@ -90,7 +90,7 @@ class DiffMaskObjective(Objective):
         found = []
         for part in pixel_values.split(batch_size):
             logits, maps = explainer.read(part)
-            maps = [one.to(explainer.head.placeholder.dtype) for one in maps]
+            maps = [one.to(explainer.head_dtype) for one in maps]
             locations = explainer.head(maps[0], maps[1:])
             random = torch.Generator().manual_seed(0)
             distance, agreement = torch.zeros(2, len(part), device=logits.device)

@@ -69,8 +69,7 @@ class LtxObjective(Objective):
     def of(self, explainer, pixel_values, targets: torch.Tensor, lower=None):
         """Losses (B,) of the present masks of `targets` (B,), and their parts."""
         classifier = explainer.require_classifier()
-        dtype = explainer.head.score.weight.dtype
-        coarse = explainer.mask_logits(pixel_values.to(dtype), targets[:, None])[:, 0].float().sigmoid()
+        coarse = explainer.mask_logits(pixel_values.to(explainer.head_dtype), targets[:, None])[:, 0].float().sigmoid()
         mask = explainer.enlarge(coarse[:, None], pixel_values)
         blank = reference_image(pixel_values, classifier.pixel_space, "black")
         with lower or nullcontext():

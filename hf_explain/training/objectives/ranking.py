@@ -99,7 +99,7 @@ class RankingObjective(Objective):
         conditioned, scored = draw_classes(logits, draws, self.runner_up, self.score_both)
         with lower:
             slopes = explainer.slopes(pixel_values, conditioned)
-        attributions = attribute(explainer, pixel_values, maps, conditioned, slopes)
+        attributions = explainer.map_of(pixel_values, maps, conditioned, slopes)[:, 0]
         shares, weights = draw_budgets(attributions, draws, self.sampled, self.budgets)  # (B, K) each
         top, kappa, error = soft_masks(attributions, shares, grid, tau, self, draws)  # (B, K, H, W): most important
         bottom = 1 - top
@@ -202,13 +202,6 @@ def ends_of_curves(classifier, logits: torch.Tensor, blank: torch.Tensor) -> tor
     """Probabilities (2, B, num_labels) of the whole pictures and of the blank ones, where no map matters."""
     whole = classifier.scores(logits)
     return torch.stack([whole, classifier.scores(classifier(blank)).expand(len(whole), -1)])
-
-
-def attribute(explainer, pixel_values, maps, conditioned, slopes) -> torch.Tensor:
-    """The explainer's map (B, H, W) of one class per picture, float32, computed in the precision of its head."""
-    dtype = next(p.dtype for p in explainer.head.parameters())
-    seen = pixel_values.to(dtype), [m.to(dtype) for m in maps]
-    return explainer.attribute(*seen, conditioned, slopes)[:, 0].float()
 
 
 def soft_masks(attributions, shares, grid: int, tau: float, objective: RankingObjective, draws: Draws, what: int = TOP):
