@@ -110,7 +110,7 @@ class ImageAttributionPipeline(Pipeline):
     def _forward(self, model_inputs, targets=None, top_k=1, batch_size=None):
         """Pixel values of a group of pictures -> maps (B, T, H, W), logits (B, num_labels), classes (B, T).
 
-        `batch_size`, None if not given, is for a subclass that shows the classifier more pictures than these.
+        Whatever else is returned is of each picture and class too. Here `batch_size` changes nothing: one forward does.
         """
         output = self.model(model_inputs["pixel_values"], targets=targets, top_k=None if targets is not None else top_k)
         return {"maps": output.attributions, "logits": output.logits, "targets": output.targets}
@@ -214,16 +214,9 @@ class ImageAttributionPipeline(Pipeline):
             outputs = self.forward({"pixel_values": values}, targets=chosen, **forward)
             for row, i in enumerate(at):
                 keep = slice(None) if wanted is None else slice(len(wanted[i]))
-                one = {
-                    "picture": items[i]["picture"],
-                    "pixel_values": values[row],
-                    "maps": outputs["maps"][row][keep],
-                    "targets": outputs["targets"][row][keep],
-                    "logits": outputs["logits"][row],
-                    "signed": outputs.get("signed", False),
-                }
-                if "faithfulness" in outputs:  # of a subclass
-                    one["faithfulness"] = outputs["faithfulness"][row][keep]
+                whole = {"logits": outputs["logits"][row], "signed": outputs.get("signed", False)}
+                by_class = {key: value[row][keep] for key, value in outputs.items() if key not in whole}
+                one = {"picture": items[i]["picture"], "pixel_values": values[row], **whole, **by_class}
                 results[i] = self.postprocess(one, **post)
         return results
 

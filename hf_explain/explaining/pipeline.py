@@ -23,16 +23,28 @@ REFINE_BATCH_SIZE = 32  # altered pictures of one picture, where no batch_size w
 
 
 class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
-    __doc__ = (travelling.ImageAttributionPipeline.__doc__ or "").replace(
-        "        target:",
-        '        method: for a plain classifier, a name of `hf_explain.METHODS` ("input-x-gradient", ...).\n'
-        "        refine_steps: steps of descent on each map's own deletion and insertion (`training.refine`).\n"
-        '        measure: a preset of `faithfulness.measure` ("aha", ...): each dict then has "faithfulness", what\n'
-        "            the map scores and by which protocol.\n"
-        "        seed: of a method that draws random numbers, and of the refinement.\n        target:",
-        1,
-    )
-    __doc__ += """
+    """Which pixels made the classifier say that? A map per picture and class, at the picture's own size.
+
+    Call it with a picture or many: PIL images, paths, URLs, arrays, `datasets` columns or generators. A picture gives a
+    list with one dict per class explained, a list of pictures a list of those, anything else an iterator.
+
+    Args:
+        method: for a plain classifier, a name of `hf_explain.METHODS` ("input-x-gradient", ...).
+        refine_steps: steps of descent on each map's own deletion and insertion (`training.refine`).
+        measure: a preset of `faithfulness.measure` ("aha", ...): each dict then has "faithfulness", what the map scores
+            and by which protocol.
+        seed: of a method that draws random numbers, and of the refinement.
+        target: the class to explain; a label or index for all pictures, a flat list with one per picture, nested lists
+            with several per picture. For a single picture a flat list means several. Default: the prediction.
+        top_k: explain this many of the most probable classes, if no target is given.
+        output_size: "image", or "model" for the map as the model's input sees it.
+
+        batch_size: pictures per forward; default 1.
+        num_workers: processes that read pictures; an iterator is read by this one.
+
+    Each dict holds `label` and `index` of the class, `score` (probability), `attribution` (float32; NaN where the model
+    never looked), `heatmap` (PIL image) and `box` (left, top, right, bottom of what the model saw).
+
     >>> from PIL import Image
     >>> from transformers import pipeline
     >>> from hf_explain.data.small_classifiers import random_classifier
