@@ -22,6 +22,7 @@ core = [
     "captum>=0.8",
     "datasets>=4.0",
     "huggingface-hub>=1.31,<3",
+    "matplotlib>=3.9",
     "numpy>=1.26",
     "pillow>=10.1",
     "safetensors>=0.8",

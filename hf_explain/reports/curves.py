@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 
 from ..modeling.errors import ExplainerError
-from .lettering import FAINT, GRID, INK, POINT, Page, block, house_style, measure, wrap
+from .lettering import FAINT, GRID, INK, POINT, blank, block, draw, house_style, measure, wrap, write
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 YARDSTICK = "#858b95"
@@ -51,8 +51,8 @@ def draw_curves(
     top_of_legend = top_of_axes + tall + 2 * block(SMALL, 1) + 3 * PAD
     height = top_of_legend + block(NORMAL, legend[-1][1] + 1) + MARGIN
     with house_style():
-        page = Page(width, height)
-        page.write(MARGIN, MARGIN, title_lines, LARGE)
+        page = blank(width, height)
+        write(page, MARGIN, MARGIN, title_lines, LARGE)
         panel = (inner - MARGIN) / 2
         for index, (name, texts) in enumerate(panels.items()):
             left = MARGIN + TICKS + index * (panel + MARGIN)
@@ -61,9 +61,9 @@ def draw_curves(
                 draw_curve(axes, curves[label], name, styles[label])
         for label, (x, line, text) in zip(curves, legend):
             y = top_of_legend + block(NORMAL, line)
-            page.line(MARGIN + x, y + 0.65 * NORMAL, SAMPLE, styles[label])
-            page.write(MARGIN + x + SAMPLE + PAD, y, [text], NORMAL)
-        return page.draw()
+            page.plot([MARGIN + x, MARGIN + x + SAMPLE], [y + 0.65 * NORMAL] * 2, **styles[label])
+            write(page, MARGIN + x + SAMPLE + PAD, y, [text], NORMAL)
+        return draw(page)
 
 
 def style(labels: Sequence[str], yardsticks: Sequence[str]) -> dict[str, dict]:
@@ -89,14 +89,16 @@ def lay_legend(labels: Sequence[str], width: float) -> list[tuple[float, int, st
     return entries
 
 
-def draw_axes(page: Page, place: tuple[float, float, float, float], texts: tuple[str, str, str, str]):
+def draw_axes(page, place: tuple[float, float, float, float], texts: tuple[str, str, str, str]):
     """The axes of one plot, from 0 to 1 both ways, with what is said above and under them."""
-    (left, top, _, _), (name, better, along, up) = place, texts
+    (left, top, wide, tall), (name, better, along, up) = place, texts
     above = top - PAD - block(SMALL, 1)
-    page.write(left, above - block(LARGE, 1), [name], LARGE)
-    page.write(left + measure(name + "  ", LARGE), above - block(LARGE, 1) + LARGE - SMALL, [better], SMALL, FAINT)
-    page.write(left, above, [up], SMALL, FAINT)
-    axes = page.figure.add_axes(page.box(*place), xlim=(0, 1), ylim=(0, 1))
+    write(page, left, above - block(LARGE, 1), [name], LARGE)
+    write(page, left + measure(name + "  ", LARGE), above - block(LARGE, 1) + LARGE - SMALL, [better], SMALL, FAINT)
+    write(page, left, above, [up], SMALL, FAINT)
+    (_, width), (height, _) = page.get_xlim(), page.get_ylim()
+    place = (left / width, 1 - (top + tall) / height, wide / width, tall / height)
+    axes = page.figure.add_axes(place, xlim=(0, 1), ylim=(0, 1))
     axes.set_xlabel(along, color=FAINT, fontsize=POINT * SMALL)
     ticks = [0, 0.25, 0.5, 0.75, 1]
     axes.set_xticks(ticks, [f"{tick:.0%}" for tick in ticks])

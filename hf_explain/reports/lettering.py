@@ -1,8 +1,7 @@
-"""What all figures share: a page measured in CSS pixels and drawn by matplotlib, its colors, and text that fits."""
+"""What all figures share: a page of matplotlib measured in CSS pixels, its colors, and text that fits."""
 
 from __future__ import annotations
 
-import functools
 import textwrap
 import unicodedata
 from collections.abc import Sequence
@@ -13,54 +12,46 @@ import numpy as np
 import PIL.Image
 
 DENSITY = 2  # figures are sized in CSS pixels and drawn so many times as large: sharp on every screen and on paper
+POINT = 0.75  # of a CSS pixel; matplotlib measures letters and lines in points
 PAPER, INK, FAINT, GRID = "#ffffff", "#1b1d22", "#5b616b", "#e3e5e9"
 FONT = "DejaVu Sans"  # comes with matplotlib, so that a figure looks the same on every machine
-POINT = 0.75  # of a CSS pixel; matplotlib measures letters and lines in points
 
 
-def house_style(**settings) -> AbstractContextManager[None]:
-    """matplotlib as it comes, whatever the user has set, with these settings ("_" for "."); $ is a letter."""
+def house_style() -> AbstractContextManager[None]:
+    """matplotlib as it comes, whatever the user has set; and $ is a letter."""
     import matplotlib.style
 
-    named = {key.replace("_", "."): value for key, value in settings.items()}
-    return matplotlib.style.context({"font.family": FONT, "text.parse_math": False, **named}, after_reset=True)
+    return matplotlib.style.context({"font.family": FONT, "text.parse_math": False}, after_reset=True)
 
 
-class Page:
-    """A figure whose places are CSS pixels from its top left corner."""
+def blank(width: float, height: float):
+    """Axes as large as the figure, whose places are CSS pixels from the top left corner."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    def __init__(self, width: float, height: float):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+    figure = Figure((width / 96, height / 96), 96 * DENSITY, facecolor=PAPER)
+    FigureCanvasAgg(figure)
+    page = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    page.set_axis_off()
+    return page
 
-        self.width, self.height = width, height
-        self.figure = Figure((width / 96, height / 96), 96 * DENSITY, facecolor=PAPER)
-        self.canvas = FigureCanvasAgg(self.figure)
 
-    def box(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
-        """The place as matplotlib has it: shares of the page from the lower left corner."""
-        return x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height
+def write(page, x: float, y: float, lines: Sequence[str], size: float, color: str = INK, **more) -> None:
+    """Lines from the top left corner of the first on."""
+    for index, line in enumerate(lines):
+        page.text(x, y + block(size, index) + size, line, fontsize=POINT * size, color=color, **more)
 
-    def write(self, x: float, y: float, lines: Sequence[str], size: float, color: str = INK, **more) -> None:
-        """Lines from the top left corner of the first on."""
-        for index, line in enumerate(lines):
-            baseline = y + block(size, index) + size
-            self.figure.text(*self.box(x, baseline, 0, 0)[:2], line, fontsize=POINT * size, color=color, **more)
 
-    def line(self, x: float, y: float, long: float, look: dict) -> None:
-        from matplotlib.lines import Line2D
+def paste(page, x: float, y: float, picture: PIL.Image.Image) -> None:
+    """A picture, pixel by pixel."""
+    across, down = picture.width / DENSITY, picture.height / DENSITY
+    page.imshow(picture, extent=(x, x + across, y + down, y), interpolation="nearest", aspect="auto")
 
-        (left, middle, share, _) = self.box(x, y, long, 0)
-        self.figure.add_artist(Line2D([left, left + share], [middle, middle], **look))
 
-    def paste(self, x: float, y: float, picture: PIL.Image.Image) -> None:
-        """A picture, pixel by pixel."""
-        bottom = self.height * DENSITY - round(y * DENSITY) - picture.height
-        self.figure.figimage(np.asarray(picture.convert("RGB")), round(x * DENSITY), bottom)
-
-    def draw(self) -> PIL.Image.Image:
-        self.canvas.draw()
-        return PIL.Image.fromarray(np.array(self.canvas.buffer_rgba())[..., :3])
+def draw(page) -> PIL.Image.Image:
+    canvas = page.figure.canvas
+    canvas.draw()
+    return PIL.Image.fromarray(np.array(canvas.buffer_rgba())[..., :3])
 
 
 def save(image: PIL.Image.Image, path) -> Path:
@@ -87,15 +78,10 @@ def wrap(text: str, size: float, width: float, most: int) -> list[str]:
 
 def plain(text: str) -> str:
     """The text with a question mark for each letter that the font does not have."""
-    known = letters_of_font()
-    return "".join(c if ord(c) in known else "?" for c in " ".join(unicodedata.normalize("NFC", text).split()))
-
-
-@functools.cache
-def letters_of_font() -> frozenset[int]:
     from matplotlib.font_manager import findfont, get_font
 
-    return frozenset(get_font(findfont(FONT)).get_charmap())
+    known = get_font(findfont(FONT)).get_charmap()
+    return "".join(c if ord(c) in known else "?" for c in " ".join(unicodedata.normalize("NFC", text).split()))
 
 
 def measure(text: str, size: float) -> float:
