@@ -23,6 +23,7 @@ core = [
     "datasets>=4.0",
     "huggingface-hub>=1.31,<3",
     "jinja2>=3.1",
+    "matplotlib>=3.9",
     "numpy>=1.26",
     "pillow>=10.1",
     "safetensors>=0.8",

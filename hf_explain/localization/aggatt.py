@@ -9,14 +9,13 @@ import PIL.Image
 import PIL.ImageDraw
 
 from ..modeling.errors import ExplainerError
-from ..reports.lettering import DENSITY, FAINT, GRID, INK, PAPER, block, font, wrap, write
-from .aggregation import Aggregate, order_statistic
+from ..reports.lettering import DENSITY, GRID, INK
+from ..reports.mosaic import Line, mosaic
+from .aggregation import Aggregate, Bin, order_statistic
 
 WHITE = np.array((255, 255, 255), float)
 COLORS = {-1: np.array((178, 24, 43), float), 1: np.array((0, 109, 44), float)}  # against, for
-
-
-# ---- the figure ----
+NAMES = 156  # CSS pixels at the left
 
 
 def aggatt_sheet(
@@ -48,54 +47,32 @@ def aggatt_sheet(
         raise ExplainerError(
             "the rows of a sheet need at least one method, and the same bins in all; aggregate them alike."
         )
-    unit, long = DENSITY, side * DENSITY
-    margin, gap, pad, names = 16 * unit, 8 * unit, 5 * unit, 156 * unit
-    big, normal, small = (font(points * unit) for points in (18, 14, 12))
-    width = 2 * margin + names + len(shares) * (long + gap) - gap
-    heading = wrap(title, big, width - 2 * margin, 3)
-    top = margin + block(big, len(heading)) + (2 * pad if heading else 0)
-    body = top + block(small, 2) + pad
-    tall = 2 * long + gap // 2 + pad + block(small, 1) + 2 * gap
-    page = PIL.Image.new("RGB", (width, body + len(rows) * tall + block(small, 1) + margin), PAPER)
-    draw = PIL.ImageDraw.Draw(page)
-    write(draw, (margin, margin), heading, big, INK)
-    left = [margin + names + column * (long + gap) for column in range(len(shares))]
-    for x, one in zip(left, rows[0][1].bins, strict=True):
-        write(draw, (x, top), [called(one.share), f"{one.count} map{'s' if one.count > 1 else ''}"], small, INK)
-    y = body
+
+    def shown(values: np.ndarray, full: float, below: PIL.Image.Image | None = None) -> PIL.Image.Image:
+        return framed(paint(values / max(full, 1e-30)), below, side * DENSITY, cell, n)
+
+    short, words = score
+    lines = []
     for name, found in rows:
-        lines = wrap(name, normal, names - gap, 4)
-        write(draw, (margin, y), lines, normal, INK)
-        under = y + block(normal, len(lines)) + pad
         without = [f"{found.empty} without mass"] if found.empty else []
-        write(
-            draw, (margin, under), [f"{score[0]} {found.score:.2f}", f"of {found.count} maps", *without], small, FAINT
-        )
-        write(draw, (margin, y + long - block(small, 1)), ["mean"], small, FAINT)
-        write(draw, (margin, y + 2 * long + gap // 2 - block(small, 1)), ["one of them"], small, FAINT)
-        for x, one in zip(left, found.bins, strict=True):
-            page.paste(framed(paint(one.mean / max(found.scale, 1e-30)), None, long, cell, n), (x, y))
-            own = order_statistic(np.abs(one.map).ravel(), 0.995)
-            below = None if pictures is None else pictures[one.example]
-            example = framed(paint(one.map / max(own, 1e-30)), below, long, cell, n)
-            page.paste(example, (x, y + long + gap // 2))
-            write(draw, (x, y + 2 * long + gap // 2 + pad), [f"{score[0]} {one.score:.2f}"], small, FAINT)
-        y += tall
+        said = [f"{short} {found.score:.2f} of {found.count} maps", *without, "their means"]
+        lines.append(Line([shown(one.mean, found.scale) for one in found.bins], name=name, said=said))
+        examples = [
+            shown(one.map, order_statistic(np.abs(one.map).ravel(), 0.995), pictures and pictures[one.example])
+            for one in found.bins
+        ]
+        lines.append(Line(examples, [f"{short} {one.score:.2f}" for one in found.bins], said=["one of them"]))
     against = ", red: against" if any(b.mean.min() < 0 for _, found in rows for b in found.bins) else ""
-    legend = f"{score[0]}: {score[1]}.  green: for the class{against}."
-    write(draw, (margin, y), wrap(legend, small, width - 2 * margin, 1), small, FAINT)
-    return page
+    heads = [called(one) for one in rows[0][1].bins]
+    return mosaic(lines, heads, title, side, [f"{short}: {words}.  green: for the class{against}."], NAMES)
 
 
-def called(share: tuple[float, float]) -> str:
-    low, high = (f"{100 * s:g}" for s in share)
-    return (
-        f"best {high} %"
-        if share[0] == 0
-        else f"worst {100 - 100 * share[0]:g} %"
-        if share[1] == 1
-        else f"{low} - {high} %"
-    )
+def called(part: Bin) -> str:
+    first, last = part.share
+    shares = f"{100 * first:g} - {100 * last:g} %"
+    if first == 0 or last == 1:
+        shares = f"best {100 * last:g} %" if first == 0 else f"worst {100 - 100 * first:g} %"
+    return f"{shares}\n{part.count} map{'s' if part.count > 1 else ''}"
 
 
 def paint(values: np.ndarray) -> np.ndarray:

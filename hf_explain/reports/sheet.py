@@ -1,4 +1,4 @@
-"""A comparison sheet of maps, with PIL and numpy only."""
+"""A comparison sheet of maps: a picture, its evidence, and a column per method."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
-import PIL.ImageDraw
 import PIL.ImageFilter
 import torch
 
 from ..modeling.errors import ExplainerError
 from ..modeling.heatmaps import colorize, overlay
 from ..modeling.views import View
-from .lettering import DENSITY, FAINT, GRID, INK, PAPER, block, font, wrap, write
+from .lettering import DENSITY
+from .mosaic import Line, mosaic
 
 Values = np.ndarray | torch.Tensor
 
@@ -53,47 +53,11 @@ def sheet(rows: Sequence[Row], titles: Sequence[str], title: str = "", cell: int
     """
     check_rows(rows, titles)
     known = any(row.evidence is not None for row in rows)
-    heads = ["picture", "evidence"][: 1 + known] + [str(t) for t in titles]
-    unit, side = DENSITY, cell * DENSITY
-    margin, gap, pad = 16 * unit, 8 * unit, 5 * unit
-    between = 12 * unit  # rows
-    big, normal, small = (font(points * unit) for points in (18, 14, 12))
-    head_lines = [wrap(text, normal, side, 3) for text in heads]
-    figures = [cells(row, known, side) for row in rows]
-    notes = [
-        [wrap(row.caption, small, side, 3)] + [[]] * known + [wrap(n, small, side, 3) for n in row.notes]
-        for row in rows
-    ]
-    heights = [
-        max(f.height for f in figure if f) + pad + block(small, max(map(len, n))) for figure, n in zip(figures, notes)
-    ]
-    width = 2 * margin + len(heads) * (side + gap) - gap
-    title_lines = wrap(title, big, width - 2 * margin, 3)
-    top = margin + block(big, len(title_lines)) + (pad * 2 if title_lines else 0)
-    body = top + block(normal, max(map(len, head_lines))) + pad
-    legend = block(small, 1)
-    height = body + sum(heights) + between * len(rows) + legend + margin
-    page = PIL.Image.new("RGB", (width, height), PAPER)
-    draw = PIL.ImageDraw.Draw(page)
-    write(draw, (margin, margin), title_lines, big, INK)
-    left = [margin + column * (side + gap) for column in range(len(heads))]
-    for x, text in zip(left, head_lines):  # stand on one line
-        write(draw, (x, body - pad - block(normal, len(text))), text, normal, INK)
-    y = body
-    for figure, note, tall in zip(figures, notes, heights):
-        shown = max(f.height for f in figure if f)
-        for x, image in zip(left, figure):
-            if image:
-                page.paste(image, (x, y))
-                continue
-            draw.rectangle((x, y, x + side - 1, y + shown - 1), GRID)
-            draw.text((x + side // 2, y + shown // 2), "none", FAINT, small, anchor="mm")
-        under = y + shown + pad
-        for x, text in zip(left, note):
-            write(draw, (x, under), text, small, FAINT)
-        y += tall + between
-    color_bar(page, (margin, y), small, width - 2 * margin)
-    return page
+    heads = ["picture", *["evidence"] * known, *map(str, titles)]
+    lines = [Line(cells(row, known, cell * DENSITY), [row.caption, *[""] * known, *row.notes]) for row in rows]
+    ramp = PIL.Image.fromarray(colorize(np.linspace(0, 1, 90 * DENSITY, dtype=np.float32)[None].repeat(20, 0)))
+    legend = ["matters least", ramp, "matters most"] if len(heads) * cell > 270 else []
+    return mosaic(lines, heads, title, cell, legend)
 
 
 def check_rows(rows: Sequence[Row], titles: Sequence[str]) -> None:
@@ -168,17 +132,3 @@ def enlarge(picture: PIL.Image.Image, side: int) -> PIL.Image.Image:
         whole = math.ceil(times)
         picture = picture.resize((picture.width * whole, picture.height * whole), PIL.Image.Resampling.NEAREST)
     return picture.resize(size, PIL.Image.Resampling.BOX)  # type: ignore[arg-type]
-
-
-def color_bar(page: PIL.Image.Image, at: tuple[int, int], face, width: int) -> None:
-    """What the colors mean, where there is room for it."""
-    low, high, long = "matters least", "matters most", 90 * DENSITY
-    gap, tall = 6 * DENSITY, 10 * DENSITY
-    first, second = (math.ceil(face.getlength(text)) for text in (low, high))
-    if first + second + long + 2 * gap > width:
-        return
-    draw, (x, y) = PIL.ImageDraw.Draw(page), at
-    ramp = colorize(np.linspace(0, 1, long, dtype=np.float32)[None].repeat(tall, 0))
-    write(draw, (x, y), [low], face, FAINT)
-    page.paste(PIL.Image.fromarray(ramp), (x + first + gap, y + (block(face, 1) - tall) // 2))
-    write(draw, (x + first + long + 2 * gap, y), [high], face, FAINT)

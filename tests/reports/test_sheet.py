@@ -9,7 +9,7 @@ from hf_explain.data.scenes import CLASSES, draw_scene
 from hf_explain.modeling.errors import ExplainerError
 from hf_explain.modeling.heatmaps import overlay
 from hf_explain.reports.curves import draw_curves
-from hf_explain.reports.lettering import DENSITY, font, plain, save, wrap
+from hf_explain.reports.lettering import DENSITY, measure, plain, save, wrap
 from hf_explain.reports.sheet import Row, enlarge, on_picture, outline, sheet
 
 
@@ -132,11 +132,13 @@ def test_many_methods():
 
 
 def test_wrapping():
-    face = font(20)
-    lines = wrap("one two three four five six seven", face, 120, 2)
+    lines = wrap("one two three four five six seven", 20, 120, 2)
     assert len(lines) == 2 and lines[0] == "one two" and lines[1].endswith("...")
-    assert all(face.getlength(line) <= 120 for line in lines)
-    assert wrap("", face, 100, 2) == [] and plain("Übergröße – 5 × 5 µm, 猫") == "Ubergrosse - 5 x 5 um, ?"
+    assert all(measure(line, 20) <= 120 for line in lines)
+    wide = wrap("W" * 200, 20, 120, 3)  # one word, of the widest letters
+    assert len(wide) == 3 and wide[2].endswith("...") and all(measure(line, 20) <= 120 for line in wide)
+    assert wrap("", 20, 100, 2) == [] and plain("Übergröße – 5 × 5 µm,\n 猫") == "Übergröße – 5 × 5 µm, ?"
+    assert measure("$x_1$", 20) > measure("x1", 20)  # no formula
 
 
 def test_sheets_that_cannot_be():
