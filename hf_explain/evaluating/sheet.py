@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,9 @@ import PIL.Image
 
 from ..faithfulness.protocols import better
 from ..localization.aggatt import aggatt_sheet
-from ..localization.aggregation import Aggregate, Bin, bin_edges, order_statistic
+from ..localization.aggregation import CUTS, Aggregate, average_bins
 from .report import protocol_of
 from .survey import SMALL, Found, Settings, kept
-
-CUTS = (0, 0.02, 0.05, 0.5, 0.95, 0.98, 1)
 
 
 def draw_sheet(folder, found: Found, settings: Settings, rows=None) -> PIL.Image.Image:
@@ -59,35 +56,19 @@ def score_of(columns: dict[str, np.ndarray], settings: Settings) -> tuple[np.nda
 
 def collect(folder, method: str, scores: np.ndarray) -> Aggregate:
     """Bin means of the small maps, read part by part."""
-    order = np.argsort(-scores, kind="stable")
-    edges = bin_edges(len(scores), CUTS)
-    place = np.empty(len(scores), int)
-    place[order] = np.arange(len(scores))
-    pairs = list(pairwise(edges))
-    middle = {int(order[(low + high - 1) // 2]): b for b, (low, high) in enumerate(pairs) if high > low}
-    sums: list[np.ndarray | None] = [None] * len(pairs)
-    examples: dict[int, np.ndarray] = {}
     empty = 0
-    for _, name, path in kept(folder):
-        if name != method:
-            continue
-        for index, small in zip(*read_maps(path), strict=True):
-            positive = np.maximum(small, 0)
-            empty += not positive.any()
-            b = next(i for i, (low, high) in enumerate(pairs) if low <= place[index] < high)
-            before = sums[b]
-            sums[b] = positive if before is None else before + positive
-            if index in middle:
-                examples[middle[int(index)]] = positive
-    bins = []
-    for b, (low, high) in enumerate(pairs):
-        total = sums[b]
-        if total is None:
-            continue
-        example = int(order[(low + high - 1) // 2])
-        share = CUTS[b], CUTS[b + 1]
-        bins.append(Bin(share, high - low, total / (high - low), example, examples[b], float(scores[example])))
-    scale = order_statistic(np.concatenate([one.mean.ravel() for one in bins]), 0.995) or 1.0
+
+    def positive():
+        nonlocal empty
+        for _, name, path in kept(folder):
+            if name == method:
+                for index, small in zip(*read_maps(path), strict=True):
+                    one = np.maximum(small, 0)
+                    empty += not one.any()
+                    yield int(index), one
+
+    order = np.argsort(-scores, kind="stable").tolist()
+    bins, scale = average_bins(positive(), order, scores.tolist(), CUTS)
     return Aggregate(bins, scale, float(scores.mean()), len(scores), empty)
 
 

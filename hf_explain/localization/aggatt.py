@@ -58,7 +58,11 @@ def aggatt_sheet(
         said = [f"{short} {found.score:.2f} of {found.count} maps", *without, "their means"]
         lines.append(Line([shown(one.mean, found.scale) for one in found.bins], name=name, said=said))
         examples = [
-            shown(one.map, order_statistic(np.abs(one.map).ravel(), 0.995), pictures and pictures[one.example])
+            shown(
+                one.map,
+                order_statistic(np.abs(one.map).ravel(), 0.995),
+                None if pictures is None else pictures[one.example],
+            )
             for one in found.bins
         ]
         lines.append(Line(examples, [f"{short} {one.score:.2f}" for one in found.bins], said=["one of them"]))

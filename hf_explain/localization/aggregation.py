@@ -7,7 +7,7 @@ few best maps, which a paper likes to show, stand beside what most maps are like
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -94,7 +94,7 @@ def aggregate(
         signed: keep what is negative, instead of averaging the positive parts.
         smooth: as of `localization_score`, for scores and pictures.
     """
-    edges = bin_edges(len(maps), cuts)  # before any work
+    bin_edges(len(maps), cuts)  # before any work
     scores = localization_score(maps, torch.full((len(maps),), cell), n, size, smooth)
     order = sort_maps(scores.values, scores.inside)
     size = size or (maps.shape[-2], maps.shape[-1])
@@ -103,18 +103,35 @@ def aggregate(
         large = enlarge(smoothed(maps[index : index + 1].float().cpu(), n, smooth, False), size)[0]
         return large if signed else large.clamp(min=0)
 
-    bins = []
-    for (first, last), share in zip(pairwise(edges), pairwise(cuts), strict=True):
-        if first == last:
-            continue
-        total = torch.zeros(size, dtype=torch.float64)
-        for index in order[first:last]:
-            total += shown(index)
-        example = order[(first + last - 1) // 2]
-        mean, one = (total / (last - first)).float().numpy(), shown(example).numpy()
-        bins.append(Bin(share, last - first, mean, example, one, float(scores.values[example])))
-    scale = order_statistic(np.concatenate([np.abs(b.mean).ravel() for b in bins]), 0.995)
+    bins, scale = average_bins(((i, shown(i).numpy()) for i in order), order, scores.values.tolist(), cuts)
     return Aggregate(bins, scale, float(scores.values.mean()), len(maps), int(scores.empty.sum()))
+
+
+def average_bins(
+    maps: Iterable[tuple[int, np.ndarray]], order: Sequence[int], scores: Sequence[float], cuts: Sequence[float]
+) -> tuple[list[Bin], float]:
+    """The bins of all maps, which may come in any order and are seen once, and the value that has full color.
+
+    Args:
+        order: indices of the maps from the best to the worst.
+        scores: of each map, by its index.
+    """
+    parts = [list(order[first:last]) for first, last in pairwise(bin_edges(len(order), cuts))]
+    place = {index: number for number, part in enumerate(parts) for index in part}
+    middle = [part[(len(part) - 1) // 2] if part else None for part in parts]
+    sums: dict[int, np.ndarray] = {}
+    examples: dict[int, np.ndarray] = {}
+    for index, one in maps:
+        number = place[index]
+        sums[number] = sums.get(number, 0) + one.astype(np.float64)
+        if index == middle[number]:
+            examples[index] = one
+    bins = [
+        Bin(share, len(part), (sums[number] / len(part)).astype(np.float32), at, examples[at], float(scores[at]))
+        for number, (part, at, share) in enumerate(zip(parts, middle, pairwise(cuts), strict=True))
+        if at is not None
+    ]
+    return bins, order_statistic(np.concatenate([np.abs(b.mean).ravel() for b in bins]), 0.995)
 
 
 def order_statistic(values: np.ndarray, share: float) -> float:
