@@ -98,17 +98,17 @@ def test_the_code_that_is_taken_home_makes_the_same_files(client, cat, folder, t
 
 
 def test_the_code_of_the_demos_model_names_no_folder(answers, picture):
-    one = answers.attribute("tiny", picture, "zebra", LEARNED)
+    one = answers.ask(views.attribute, "tiny", picture, "zebra", LEARNED)
     models = Models({reproduction.OWN: lambda: answers.models.own["tiny"]})
-    text = reproduction.code(models, reproduction.OWN, one, "/somewhere/cat.png", "automatic", 0.6, Limits())
+    text = reproduction.code(models, reproduction.OWN, one, "/somewhere/cat.png", "automatic", 0.6)
     assert "model=demo_explainer()" in text and "/" not in text.replace('""" ', "").replace("hf-explain", "")
     compile(text, "explain.py", "exec")
 
 
 def test_the_code_says_that_a_folder_has_to_be_put_beside_it(answers, picture, folder):
     """By its name alone: where it lies is nobody's business."""
-    one = answers.attribute("tiny", picture, "zebra", LEARNED)
-    rest = one, "cat.png", "automatic", 0.6, Limits()
+    one = answers.ask(views.attribute, "tiny", picture, "zebra", LEARNED)
+    rest = one, "cat.png", "automatic", 0.6
     text = reproduction.code(answers.models, "tiny", *rest)
     assert "\n# 'tiny' is a folder of the machine that serves the page. Put it beside this script" in text
     assert str(Path(folder).parent) not in text
