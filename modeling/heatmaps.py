@@ -79,7 +79,12 @@ def colorize(values: np.ndarray, signed: bool = False) -> np.ndarray:
     if high <= low:  # a few pixels stand out of a constant
         low, high = (0.0 if signed else values.min()), values.max()
     scaled = ((values - low) / (high - low)).clip(0, 1) if high > low else np.zeros_like(values)
-    at = scaled * (len(COLORS) - 1)
-    below = at.astype(int).clip(0, len(COLORS) - 2)
+    return color(scaled, COLORS).round().astype(np.uint8)
+
+
+def color(values: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+    """Colors (h, w, 3), float, of values in [0, 1]: between anchors that are evenly spaced."""
+    at = values * (len(anchors) - 1)
+    below = at.astype(int).clip(0, len(anchors) - 2)
     share = (at - below)[..., None]
-    return (COLORS[below] * (1 - share) + COLORS[below + 1] * share).round().astype(np.uint8)
+    return anchors[below] * (1 - share) + anchors[below + 1] * share

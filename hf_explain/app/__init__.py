@@ -1,4 +1,4 @@
-"""`hf-explain app`: a page on which a person asks a classifier "why?", and endpoints that answer programs.
+"""`hf-explain app`: a page on which a person asks a classifier "why?"; its endpoints answer programs.
 
 It imports everything on the floors below; nothing but the command line imports it. Start with `views` (what is
 computed, plain functions), then `painting` and `figures` (what is shown), `uploads` and `models` (what is let in),

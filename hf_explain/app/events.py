@@ -1,4 +1,4 @@
-"""What happens when a visitor does something or a program calls: from their values to `Answers`, and back."""
+"""What answers an event of the page or the call of a program: from their values to `Answers`, back to values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from . import figures, painting, reproduction, views
 from .answers import Answers
 from .models import LEARNED
 from .refusals import PATHS, within
-from .wording import describe, duration, gone, percent, title
+from .wording import describe, duration, gone, percent
 
 HEATMAP, IMPORTANT, SMALLEST = "heatmap", "most important pixels", "smallest region"
 SHOWN = 512  # pixels: a smaller picture is enlarged, so that its pixels can be seen
@@ -40,18 +40,15 @@ class Events:
 
     # ---- the picture and its classes ----
 
-    def open(self, upload: Upload):
-        return self.answers.open(*upload)
-
     def seen(self, upload: Upload, model: str) -> views.Seen:
-        return self.answers.predict(model, self.open(upload))
+        return self.answers.ask(views.predict, model, self.answers.open(*upload))
 
     def map(self, upload: Upload, model: str, target, method: str, refine_steps) -> views.Map:
         """The prediction and its name are one question, so that it is computed once."""
-        picture = self.open(upload)
+        picture = self.answers.open(*upload)
         target = target if target not in (None, "") else self.seen(upload, model).top[0].name
-        steps = within("refinement steps", refine_steps, 0, REFINE_STEPS)
-        return self.answers.attribute(model, picture, target, method or LEARNED, int(steps))
+        steps = int(within("refinement steps", refine_steps, 0, REFINE_STEPS))
+        return self.answers.ask(views.attribute, model, picture, target, method or LEARNED, steps)
 
     def predict(self, upload: Upload | None, model: str):
         """The most probable classes, {name: probability}."""
@@ -82,22 +79,16 @@ class Events:
         picture = one.picture.image
         text = f"<b>{escape(one.prediction.name)}</b> {percent(one.prediction.score)}"
         if show == HEATMAP:
-            shown = painting.paint(picture, one.attribution, colors, opacity, signed=one.signed)
-            text += f": map by {describe(one)}."
-        else:
-            share = self.answers.region(question[1], one, reference) if show == SMALLEST else share / 100
-            shown = painting.keep(picture, painting.top_share(one.attribution, share))
-            text += f": the most important {percent(share)} of the pixels"
-            if show == SMALLEST:
-                text += f" keep the prediction while all others are {gone(reference)}, and every larger share does too"
-            text += f". Map by {describe(one)}."
-        legend = self.legend(one, colors) if show == HEATMAP else ""
-        return (large(picture), large(shown)), f"<p>{text}</p>{legend}"
-
-    def legend(self, one: views.Map, colors: str) -> str:
-        name = painting.choose_colors(colors, one.signed)
-        ends = ("against", "for") if name in painting.DIVERGING else ("matters least", "matters most")
-        return figures.ramp(painting.COLOR_MAPS[name], *ends)
+            name = painting.choose_colors(colors, one.signed)
+            ends = ("against", "for") if name in painting.DIVERGING else ("matters least", "matters most")
+            legend = figures.ramp(painting.COLOR_MAPS[name], *ends)
+            return (large(picture), drawn(one, name, opacity)), f"<p>{text}: map by {describe(one)}.</p>{legend}"
+        share = self.answers.ask(views.region, question[1], one, reference) if show == SMALLEST else share / 100
+        text += f": the most important {percent(share)} of the pixels"
+        if show == SMALLEST:
+            text += f" keep the prediction while all others are {gone(reference)}, and every larger share does too"
+        kept = painting.keep(picture, painting.top_share(one.attribution, share))
+        return (large(picture), large(kept)), f"<p>{text}. Map by {describe(one)}.</p>"
 
     # ---- what happens as pixels go ----
 
@@ -107,9 +98,9 @@ class Events:
         if not question[0]:
             return "", None, None, None
         model, one = question[1], self.map(*question)
-        walk = self.answers.walk(model, one, reference)
-        random = self.answers.attribute(model, one.picture, one.prediction.name, "random")
-        floor = self.answers.walk(model, random, reference)
+        walk = self.answers.ask(views.walk, model, one, reference)
+        random = self.answers.ask(views.attribute, model, one.picture, one.prediction.name, "random", 0)
+        floor = self.answers.ask(views.walk, model, random, reference)
         share = within("share", share, 0, 100)
         steps = views.steps_of(walk, share / 100)
         numbers = {"shares": walk.shares, "curves": walk.curves, "areas": walk.areas, "protocol": walk.protocol}
@@ -132,7 +123,7 @@ class Events:
         if one.prediction.index == two.prediction.index:
             raise ExplainerError(f"both classes are {one.prediction.name!r}; choose two different ones.")
         shown = [
-            gr.Image(large(painting.paint(a.picture.image, a.attribution, opacity=opacity)), label=title(a.prediction))
+            gr.Image(drawn(a, "ember", opacity), label=f"{a.prediction.name} {percent(a.prediction.score)}")
             for a in (one, two)
         ]
         apart = painting.paint(one.picture.image, views.difference(one, two), "blue-red", opacity)
@@ -145,7 +136,7 @@ class Events:
         if not upload:
             yield None, None
             return
-        most = self.answers.limits.methods
+        most = self.answers.models.limits.methods
         if not 1 <= len(methods) <= most:
             raise ExplainerError(f"{len(methods)} methods were chosen; choose 1 to {most}.")
         gallery: list = []
@@ -153,22 +144,14 @@ class Events:
         for method in methods:
             try:
                 one = self.map(upload, model, target, method, refine_steps)
-                areas = self.answers.walk(model, one, reference).areas
+                areas = self.answers.ask(views.walk, model, one, reference).areas
             except ExplainerError as error:  # not defined for this classifier, say; the others still are
                 rows.append([method, None, None, None, PATHS.sub("(a file)", str(error))])
             else:
-                picture = painting.paint(one.picture.image, one.attribution, opacity=opacity, signed=one.signed)
-                gallery.append((large(picture), f"{method}: deletion {areas['deletion']:.2f}, insertion "
-                                f"{areas['insertion']:.2f}, {duration(one.seconds)}"))  # fmt: skip
-                rows.append(
-                    [
-                        method,
-                        round(areas["deletion"], 3),
-                        round(areas["insertion"], 3),
-                        round(1000 * one.seconds, 1),
-                        "",
-                    ]
-                )
+                falls, rises = areas["deletion"], areas["insertion"]
+                text = f"{method}: deletion {falls:.2f}, insertion {rises:.2f}, {duration(one.seconds)}"
+                gallery.append((drawn(one, painting.AUTOMATIC, opacity), text))
+                rows.append([method, round(falls, 3), round(rises, 3), round(1000 * one.seconds, 1), ""])
             yield gallery, rows
 
     # ---- what would have to change ----
@@ -177,20 +160,16 @@ class Events:
         """The picture on its way to another class, where it changed, and what came of it."""
         if not upload:
             return None, None, ""
-        found = self.answers.move(
-            model, self.open(upload), target, int(within("steps", steps, 1, MOVE_STEPS)),
-            within("length", length, 0.1, MOVE_LENGTH),
-        )  # fmt: skip
-        captions = [
-            f"step {i}: {percent(p)}" if i else f"start: {percent(p)}" for i, p in enumerate(found.probabilities)
+        steps, length = int(within("steps", steps, 1, MOVE_STEPS)), within("length", length, 0.1, MOVE_LENGTH)
+        found = self.answers.ask(views.move, model, self.answers.open(*upload), target, steps, length)
+        pictures = [
+            (large(picture), f"{f'step {i}' if i else 'start'}: {percent(probability)}")
+            for i, (picture, probability) in enumerate(zip(found.pictures, found.probabilities, strict=True))
         ]
-        pictures = [(large(picture), text) for picture, text in zip(found.pictures, captions, strict=True)]
         changed = painting.paint(found.pictures[0], found.change, "blue-red", 0.9)
-        name = escape(found.target.name)
-        outcome = (
-            "is now the prediction" if found.reached else "is not the prediction yet; give it more or longer steps"
-        )
-        return pictures, large(changed), f"<b>{name}</b> {outcome}. Blue became darker, red brighter."
+        outcome = "now the prediction" if found.reached else "not the prediction yet; give it more or longer steps"
+        text = f"<b>{escape(found.target.name)}</b> is {outcome}. Blue became darker, red brighter."
+        return pictures, large(changed), text
 
     # ---- to take home ----
 
@@ -204,11 +183,13 @@ class Events:
         np.save(numbers, one.attribution)
         painting.paint(one.picture.image, one.attribution, colors, opacity, signed=one.signed).save(image, "PNG")
         upload, model = question[0], question[1]
-        script = reproduction.code(
-            self.answers.models, model, one, upload.name or upload.path, colors, opacity, self.answers.limits
-        )
+        script = reproduction.code(self.answers.models, model, one, upload.name or upload.path, colors, opacity)
         contents = {"map.npy": numbers.getvalue(), "map.png": image.getvalue(), "explain.py": script.encode()}
         return [save_bytes_to_cache(data, name, get_upload_folder()) for name, data in contents.items()], script
+
+
+def drawn(one: views.Map, colors: str, opacity: float) -> PIL.Image.Image:
+    return large(painting.paint(one.picture.image, one.attribution, colors, opacity, signed=one.signed))
 
 
 def large(picture: PIL.Image.Image) -> PIL.Image.Image:

@@ -1,4 +1,4 @@
-"""Curves as SVG: sharp at any size, in the page's own colors in light and dark, without a line of JavaScript."""
+"""Curves as SVG: sharp at any size, in the page's own colors in either mode, without a line of JavaScript."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ LEFT, TOP, RIGHT, BOTTOM = 74, 16, 626, 254  # around it is room for the letters
 COLORS = {"deletion": "var(--curve-deletion)", "insertion": "var(--curve-insertion)"}
 
 
-def draw_walk(walk: Walk, floor: Walk | None, share: float) -> str:
+def draw_walk(walk: Walk, floor: Walk, share: float) -> str:
     """The two curves, those of a random order dashed behind them, and where the scrubber is."""
     parts = [axes()]
     for name, color in COLORS.items():
-        if floor:
-            parts.append(line(floor.shares, floor.curves[name], color, dashed=True))
-        parts.append(line(walk.shares, walk.curves[name], color))
-    at = min(range(len(walk.shares)), key=lambda i: abs(walk.shares[i] - share))
+        parts.append(line(floor.shares, floor.curves[name], color, "floor"))
+        parts.append(line(walk.shares, walk.curves[name], color, "curve"))
+    at = walk.nearest(share)
     x = across(walk.shares[at])
     parts.append(f'<line x1="{x}" x2="{x}" y1="{TOP}" y2="{BOTTOM}" class="scrubber"/>')
     for name, color in COLORS.items():
@@ -29,24 +28,20 @@ def draw_walk(walk: Walk, floor: Walk | None, share: float) -> str:
     return f'<figure class="hx-curves">{drawing}<figcaption>{legend(walk, floor)}</figcaption></figure>'
 
 
-def sentence(walk: Walk, floor: Walk | None) -> str:
+def sentence(walk: Walk, floor: Walk) -> str:
     """What the drawing shows, for those who do not see it."""
     text = "; ".join(f"area under {name} {area:.2f}" for name, area in walk.areas.items())
-    beside = ", ".join(f"{area:.2f}" for area in floor.areas.values()) if floor else ""
-    return f"Probability of {walk.map.prediction.name} as pixels go or come: {text}" + (
-        f"; of a random order {beside}." if floor else "."
-    )
+    beside = ", ".join(f"{area:.2f}" for area in floor.areas.values())
+    return f"Probability of {walk.map.prediction.name} as pixels go or come: {text}; of a random order {beside}."
 
 
-def legend(walk: Walk, floor: Walk | None) -> str:
+def legend(walk: Walk, floor: Walk) -> str:
     better = {"deletion": "lower is better", "insertion": "higher is better"}
-    entries = [
-        f'<span><i style="background:{color}"></i><b>{name} {walk.areas[name]:.3f}</b> {better[name]}'
-        + (f", random order {floor.areas[name]:.3f}" if floor else "")
-        + "</span>"
+    return "".join(
+        f'<span><i style="background:{color}"></i><b>{name} {walk.areas[name]:.3f}</b> {better[name]}, '
+        f"random order {floor.areas[name]:.3f}</span>"
         for name, color in COLORS.items()
-    ]
-    return "".join(entries)
+    )
 
 
 def axes() -> str:
@@ -56,16 +51,14 @@ def axes() -> str:
         parts.append(f'<line x1="{LEFT}" x2="{RIGHT}" y1="{y}" y2="{y}" class="grid"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{25 * tick} %</text>')
         parts.append(f'<text x="{x}" y="{BOTTOM + 22}" text-anchor="{side}">{25 * tick} %</text>')
-    middle = (LEFT + RIGHT) / 2
-    parts.append(
-        f'<text x="{middle}" y="{BOTTOM + 46}" text-anchor="middle">of the pixels, most important first</text>'
-    )
+    said = "of the pixels, most important first"
+    parts.append(f'<text x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 46}" text-anchor="middle">{said}</text>')
     return "".join(parts)
 
 
-def line(shares, values, color: str, dashed: bool = False) -> str:
+def line(shares, values, color: str, kind: str) -> str:
     points = " ".join(f"{across(x)},{up(y)}" for x, y in zip(shares, values, strict=True))
-    return f'<polyline points="{points}" stroke="{color}" class="{"floor" if dashed else "curve"}"/>'
+    return f'<polyline points="{points}" stroke="{color}" class="{kind}"/>'
 
 
 def across(share: float) -> float:

@@ -1,8 +1,9 @@
-"""The page: what is where, and which event fills it."""
+"""The page of gradio components that a visitor sees."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -21,16 +22,16 @@ REFERENCES = ["black", "blur", "mean", "noise"]
 FORGET = (600, 3600)  # seconds: how often files are looked through, and the age at which they go
 OFFERED = [LEARNED, *METHODS]  # until a model says which it has
 TYPED = "an image classifier or explainer: one of these, or any id of the Hub"
-NOTES = {
-    "curves": "What the classifier still says as the pixels the map calls important are removed first, or brought back "
-    "first. A faithful map falls fast and rises fast; a random order is dashed.",
-    "classes": "Why the one rather than the other? Only the order within a map has a meaning, so the difference is one "
-    "of ranks.",
-    "methods": "Deletion: lower is better. Insertion: higher is better. Always read both. The time is that of one "
+NOTES = {  # of the tabs
+    "Check it": "What the classifier still says as the pixels the map calls important are removed first, or "
+    "brought back first. A faithful map falls fast and rises fast; a random order is dashed.",
+    "Two classes": "Why the one rather than the other? Only the order within a map has a meaning, so the difference "
+    "is one of ranks.",
+    "Methods": "Deletion: lower is better. Insertion: higher is better. Always read both. The time is that of one "
     "picture on this machine.",
-    "counterfactual": "The picture is moved, in a few steps, along what the classifier sees as another class. It shows "
+    "What if?": "The picture is moved, in a few steps, along what the classifier sees as another class. It shows "
     "what would convince the classifier, which need not convince you.",
-    "files": "The map as numbers (NumPy) and as a picture, and the script that makes both from the file you gave.",
+    "Take home": "The map as numbers (NumPy) and as a picture, and the script that makes both from the file you gave.",
 }
 
 
@@ -60,18 +61,13 @@ class Page:
                 self.draw_map()
         self.asked = [self.picture, self.model, self.target, self.method, self.refine]
         self.view = [self.colors, self.opacity]
+        drawers = self.draw_curves, self.draw_classes, self.draw_methods, self.draw_counterfactual, self.draw_files
         with gr.Tabs():
-            with gr.Tab("Check it"):
-                self.draw_curves()
-            with gr.Tab("Two classes"):
-                self.draw_classes()
-            with gr.Tab("Methods"):
-                self.draw_methods()
-            with gr.Tab("What if?"):
-                self.draw_counterfactual()
-            with gr.Tab("Take home") as home:
-                self.draw_files()
-        self.join(home)
+            for (title, note), draw in zip(NOTES.items(), drawers, strict=True):
+                with gr.Tab(title) as self.last:
+                    gr.HTML(f'<p class="hx-note">{note}</p>', padding=False)
+                    draw()
+        self.join()
 
     # ---- what is where ----
 
@@ -105,7 +101,6 @@ class Page:
             self.opacity = gr.Slider(0, 1, value=0.6, step=0.05, label="Opacity", min_width=180)
 
     def draw_curves(self) -> None:
-        note(NOTES["curves"])
         with gr.Row():
             with gr.Column(scale=6, min_width=300):
                 self.drawing = gr.HTML(padding=False)
@@ -116,7 +111,6 @@ class Page:
             self.numbers = gr.JSON(show_label=False)
 
     def draw_classes(self) -> None:
-        note(NOTES["classes"])
         with gr.Row(equal_height=True):
             self.other = gr.Dropdown([], label="The other class", allow_custom_value=True, scale=3)
             self.compare = gr.Button("Compare", variant="primary", min_width=120)
@@ -127,7 +121,6 @@ class Page:
         self.apart_legend = gr.HTML(padding=False)
 
     def draw_methods(self) -> None:
-        note(NOTES["methods"])
         self.methods = gr.CheckboxGroup(OFFERED, value=[LEARNED], label="Methods")
         self.race = gr.Button("Compare", variant="primary")
         self.gallery = draw_gallery("maps", columns=4)
@@ -136,7 +129,6 @@ class Page:
         self.table = gr.Dataframe(headers=heads, datatype=types, interactive=False, label="faithfulness and time")
 
     def draw_counterfactual(self) -> None:
-        note(NOTES["counterfactual"])
         with gr.Row(equal_height=True):
             self.towards = gr.Dropdown([], label="Move towards", allow_custom_value=True, scale=3)
             self.steps = gr.Slider(1, MOVE_STEPS, value=5, step=1, label="Steps", scale=2)
@@ -148,13 +140,12 @@ class Page:
             self.changed = draw_picture("what changed", scale=2)
 
     def draw_files(self) -> None:
-        note(NOTES["files"])
         self.saved = gr.File(label="Files", file_count="multiple", interactive=False)
         self.script = gr.Code(language="python", label="explain.py", interactive=False)
 
     # ---- which event fills it ----
 
-    def join(self, home: gr.Tab) -> None:
+    def join(self) -> None:
         events, asks = self.events, [self.picture, self.model]
         explain = [*self.asked, *self.view, self.show, self.share, self.reference]
         map_ = [self.slider, self.said]
@@ -164,19 +155,19 @@ class Page:
 
         classes_of = [self.target, self.other, self.towards]  # of the model that was asked last
         asked_of = [self.predictions, *classes_of, *map_, *curves[1], *stale]
-        begun = empty([self.picture.change, self.model.change], asked_of)
+        begun = empty(any_of(self.picture.change, self.model.change), asked_of)
         predicted = self.on(begun.then, events.predict, asks, self.predictions, "predict")
         options = [self.target, self.method, self.other, self.towards, self.methods]
         filled = self.on(predicted.success, events.fill, [*asks, self.method], options)
         clicked = self.predictions.select(take, None, self.target, api_visibility="private", show_progress="hidden")
-        chosen = [self.target.input, self.method.input, self.refine.change]
+        chosen = any_of(self.target.input, self.method.input, self.refine.change)
         for trigger, named in ((filled.success, True), (clicked.success, False), (chosen, False)):
             mapped = self.on(trigger, events.explain, explain, map_, "explain" if named else None)
             measured = self.on(mapped.success, events.curves, *curves, "curves" if named else None)
             empty(measured.then, stale)
-        looks = [self.colors.change, self.opacity.change, self.show.change, self.share.change]
+        looks = any_of(self.colors.change, self.opacity.change, self.show.change, self.share.change)
         self.on(looks, events.explain, explain, map_, quiet=True)
-        self.on([self.scrubber.change, self.reference.change], events.curves, *curves, quiet=True)
+        self.on(any_of(self.scrubber.change, self.reference.change), events.curves, *curves, quiet=True)
         self.on(self.compare.click, events.compare_classes, [*self.asked, self.other, self.opacity],
                 classes, "compare_classes")  # fmt: skip
         self.on(self.race.click, events.compare_methods,
@@ -184,26 +175,23 @@ class Page:
                 "compare_methods")  # fmt: skip
         self.on(self.go.click, events.counterfactual, [*asks, self.towards, self.steps, self.length],
                 [self.way, self.changed, self.outcome], "counterfactual")  # fmt: skip
-        self.on(home.select, events.files, [*self.asked, *self.view], [self.saved, self.script], "files")
+        self.on(self.last.select, events.files, [*self.asked, *self.view], [self.saved, self.script], "files")
 
     def on(self, trigger, function: Callable, inputs, outputs, name: str | None = None, quiet: bool = False):
         """The event; without a name it is the page's alone. A quiet one follows a control that is being moved."""
         seen = {"api_name": name} if name else {"api_visibility": "private"}
         moved = {"show_progress": "hidden", "trigger_mode": "always_last"} if quiet else {}
-        return listen(trigger, answering(function), inputs, outputs, **seen, **moved, **self.shared)
+        return trigger(answering(function), inputs, outputs, **seen, **moved, **self.shared)
 
 
-def listen(trigger, function: Callable, *inputs_and_outputs, **settings):
-    """The event of a trigger, or of any of several."""
-    if isinstance(trigger, list):
-        return gr.on(trigger, function, *inputs_and_outputs, **settings)
-    return trigger(function, *inputs_and_outputs, **settings)
+def any_of(*triggers) -> Callable:
+    return partial(gr.on, triggers)
 
 
 def empty(trigger, outputs: list):
     """Takes away what belongs to another question."""
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-    return listen(trigger, lambda: [None] * len(outputs), None, outputs, **quiet)
+    return trigger(lambda: [None] * len(outputs), None, outputs, **quiet)
 
 
 def draw_picture(label: str, scale: int = 1) -> gr.Image:
@@ -213,10 +201,6 @@ def draw_picture(label: str, scale: int = 1) -> gr.Image:
 def draw_gallery(label: str, columns: int, scale: int = 1) -> gr.Gallery:
     how: dict[str, Any] = {"height": "auto", "object_fit": "contain", "interactive": False, "buttons": VIEW}
     return gr.Gallery(elem_classes="hx-gallery", label=label, columns=columns, scale=scale, **how)
-
-
-def note(text: str) -> None:
-    gr.HTML(f'<p class="hx-note">{text}</p>', padding=False)
 
 
 def unopened(payload: ImageData | None) -> Upload | None:

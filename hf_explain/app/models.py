@@ -1,4 +1,4 @@
-"""The models a visitor may ask about: the app's own ones by name, and any of the Hub by its id, within limits."""
+"""The models a visitor may ask about: the app's own by name, others of the Hub by id, within limits."""
 
 from __future__ import annotations
 
@@ -66,12 +66,6 @@ class Model:
             raise ExplainerError(f"{self.name} is a plain classifier without an explainer; choose another method.")
         return self.pipes[LEARNED if method == LEARNED else "plain"]
 
-    def to(self, device: torch.device) -> Model:
-        for pipe in self.pipes.values():
-            pipe.device = device
-            pipe.model.to(device)
-        return self
-
 
 class Models:
     """Models by name, the most recently used ones in memory.
@@ -96,8 +90,12 @@ class Models:
     def use(self, name: str) -> Iterator[Model]:
         """The model alone: methods change it for a moment, so nobody else may ask it meanwhile."""
         model = self.load(name.strip())
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with model.lock:
-            yield model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+            for pipe in model.pipes.values():
+                pipe.device = device
+                pipe.model.to(device)
+            yield model
 
     def load(self, name: str) -> Model:
         with self.lock:

@@ -7,7 +7,7 @@ import PIL.Image
 import torch
 
 from ..modeling.errors import ExplainerError
-from ..modeling.heatmaps import COLORS
+from ..modeling.heatmaps import COLORS, color
 from ..modeling.perturbation import rank_each
 
 # Anchors, evenly spaced. The sequential maps rise evenly in lightness; the diverging one falls from its middle to both
@@ -58,14 +58,6 @@ def scale(attribution: np.ndarray, diverging: bool) -> np.ndarray:
     return ((attribution - low) / (high - low)).clip(0, 1)
 
 
-def color(values: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """Colors (H, W, 3), float, of values in [0, 1]."""
-    at = np.nan_to_num(values) * (len(anchors) - 1)
-    below = at.astype(int).clip(0, len(anchors) - 2)
-    share = (at - below)[..., None]
-    return anchors[below] * (1 - share) + anchors[below + 1] * share
-
-
 def paint(
     picture: PIL.Image.Image, attribution: np.ndarray, colors: str = AUTOMATIC, opacity: float = 0.6, *,
     signed: bool = False,
@@ -74,7 +66,7 @@ def paint(
     name = choose_colors(colors, signed)
     values = scale(attribution, name in DIVERGING)
     gray = np.asarray(picture.convert("L"), np.float32)[..., None]
-    blended = (1 - opacity) * gray + opacity * color(values, COLOR_MAPS[name])
+    blended = (1 - opacity) * gray + opacity * color(np.nan_to_num(values), COLOR_MAPS[name])
     seen = np.isfinite(attribution)[..., None]
     return to_image(np.where(seen, blended, np.asarray(picture)))
 
@@ -85,10 +77,10 @@ def keep(picture: PIL.Image.Image, mask: np.ndarray) -> PIL.Image.Image:
     return to_image(np.where(mask[..., None], np.asarray(picture), REMOVED * gray))
 
 
-def top_share(attribution: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
-    """The top `share` of the pixels that the model saw, (H, W) bool; equal ones are ordered by the seed."""
+def top_share(attribution: np.ndarray, share: float) -> np.ndarray:
+    """The top `share` of the pixels that the model saw, (H, W) bool; equal ones are ordered at random, by seed 0."""
     seen = np.isfinite(attribution)
-    rank = rank_each(torch.as_tensor(attribution)[None], seed)[0].numpy()
+    rank = rank_each(torch.as_tensor(attribution)[None], 0)[0].numpy()
     return (rank < round(share * seen.sum())) & seen
 
 

@@ -1,11 +1,13 @@
-"""What a visitor is told when something fails, and what is refused whoever asks."""
+"""What a visitor is told when something fails or is refused."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import escape
 
 import gradio as gr
 from transformers.utils import logging
@@ -18,32 +20,33 @@ PATHS = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:)?(?:[/\\][^\s/\\'\",;:)]+){2,}[/\\
 TOAST = 20  # seconds
 
 
-def tell(error: Exception) -> gr.Error:
-    """One sentence: ours without paths, others without anything of theirs; those are logged."""
-    text = "this failed on the server; the operator finds why in its log."
-    if isinstance(error, ExplainerError):
-        text = PATHS.sub("(a file of the server)", str(error))
-    else:
-        logger.error("an event failed", exc_info=error)
-    return gr.Error(text, duration=TOAST, print_exception=False)
+@contextmanager
+def telling() -> Iterator[None]:
+    """Errors as one sentence: ours without paths, others without anything of theirs; those are logged."""
+    try:
+        yield
+    except Exception as error:
+        text = "this failed on the server; the operator finds why in its log."
+        if isinstance(error, ExplainerError):
+            text = PATHS.sub("(a file of the server)", str(error))
+        else:
+            logger.error("an event failed", exc_info=error)
+        # gradio takes it for HTML, and it may hold what a stranger called a class, a model or a file.
+        raise gr.Error(escape(text, quote=False), duration=TOAST, print_exception=False) from None
 
 
 def answering(function: Callable) -> Callable:
-    """The event with its errors as `tell` tells them."""
+    """The event, with its errors as `telling` tells them."""
 
     @functools.wraps(function)
     def answer(*args):
-        try:
+        with telling():
             return function(*args)
-        except Exception as error:
-            raise tell(error) from None
 
     @functools.wraps(function)
     def stream(*args):
-        try:
+        with telling():
             yield from function(*args)
-        except Exception as error:
-            raise tell(error) from None
 
     return stream if inspect.isgeneratorfunction(function) else answer
 

@@ -1,4 +1,4 @@
-"""What a visitor takes home: the map as numbers and as a picture, and the code that makes both again."""
+"""The script that a visitor takes home: it makes the files of a map again."""
 
 from __future__ import annotations
 
@@ -6,27 +6,39 @@ import os
 from pathlib import PurePath
 
 from .models import LEARNED, Models
-from .uploads import Limits
 from .views import SEED, Map
 
 OWN = "demo"  # the model of `demo_explainer`
 
+PLAIN = 'explain = pipeline("image-attribution", model={})'
+INSIDE = """inside = ExplainerForImageClassification.from_pretrained({}).classifier
+explain = pipeline("image-attribution", model=inside.model, image_processor=inside.image_processor)"""
 
-def code(models: Models, name: str, one: Map, file: str, colors: str, opacity: float, limits: Limits) -> str:
+
+def code(models: Models, name: str, one: Map, file: str, colors: str, opacity: float) -> str:
     """A script that writes map.npy and map.png as the app does."""
+    own, side = models.own.get(name), models.limits.side
+    ours = callable(own)  # not by the name: a folder may have that of the app's own model
+    source = "demo_explainer()" if ours else repr(name)
+    inside = one.method != LEARNED and LEARNED in models.load(name).methods  # of an explainer, its classifier is asked
+    first = "import hf_explain  # noqa: F401 (registers the task with transformers)"
+    imports = "from hf_explain import ExplainerForImageClassification" if inside else first
+    imports += "\nfrom hf_explain.demo.kept import demo_explainer" if ours else ""
     settings = "".join(f", {key}={value!r}" for key, value in options(one).items())
-    return f'''"""The map of {one.prediction.name!r} as the app of hf-explain drew it."""
+    label = repr(one.prediction.name).replace('"', '\\"')  # which could end the docstring
+    return f'''"""The map of {label} as the app of hf-explain drew it."""
 
 import numpy as np
 import PIL.Image
 from transformers import pipeline
 
-{imports(models, name, one)}from hf_explain.app.painting import paint
+{imports}
+from hf_explain.app.painting import paint
 from hf_explain.modeling.pictures import open_picture
 
-{loading(models, name, one)}
+{hint(name, own)}{(INSIDE if inside else PLAIN).format(source)}
 picture = open_picture({PurePath(file).name!r})
-picture.thumbnail(({limits.side}, {limits.side}), PIL.Image.Resampling.LANCZOS)
+picture.thumbnail(({side}, {side}), PIL.Image.Resampling.LANCZOS)
 answer = explain(picture, target={one.prediction.index}{settings})[0]
 np.save("map.npy", answer["attribution"])
 paint(picture, answer["attribution"], {colors!r}, {opacity:g}, signed={one.signed}).save("map.png")
@@ -42,43 +54,11 @@ def options(one: Map) -> dict:
     return found | ({"seed": SEED} if found else {})
 
 
-def imports(models: Models, name: str, one: Map) -> str:
-    own = "from hf_explain.demo.kept import demo_explainer\n" if trained_here(models, name) else ""
-    if inside(models, name, one):
-        return f"from hf_explain import ExplainerForImageClassification\n{own}"
-    return f"import hf_explain  # noqa: F401 (registers the task with transformers)\n{own}"
-
-
-def loading(models: Models, name: str, one: Map) -> str:
-    source = "demo_explainer()" if trained_here(models, name) else repr(name)
-    return hint(models, name) + opening(models, name, one, source)
-
-
-def trained_here(models: Models, name: str) -> bool:
-    """Whether it is the app's own model; a folder may have its name."""
-    return callable(models.own.get(name))
-
-
-def hint(models: Models, name: str) -> str:
+def hint(name: str, source) -> str:
     """What a script needs that names a folder of the server: visitors learn its name, not where it lies."""
-    source = models.own.get(name)
     if not isinstance(source, str) or not os.path.isdir(source):
         return ""
     return (
         f"# {name!r} is a folder of the machine that serves the page. Put it beside this script:\n"
         "# without it, a model of that name is looked for on the Hub, where there is none, or another one.\n"
     )
-
-
-def opening(models: Models, name: str, one: Map, source: str) -> str:
-    if inside(models, name, one):
-        return (
-            f"inside = ExplainerForImageClassification.from_pretrained({source}).classifier\n"
-            'explain = pipeline("image-attribution", model=inside.model, image_processor=inside.image_processor)'
-        )
-    return f'explain = pipeline("image-attribution", model={source})'
-
-
-def inside(models: Models, name: str, one: Map) -> bool:
-    """Whether a training-free method is asked for the classifier inside an explainer."""
-    return one.method != LEARNED and LEARNED in models.load(name).methods

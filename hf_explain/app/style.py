@@ -1,4 +1,4 @@
-"""How the page looks: system fonts, so that nothing is fetched, and colors that follow light and dark mode."""
+"""How the page looks: system fonts, so that nothing is fetched; colors that follow light or dark mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the app computes, as plain functions: of a `Model`, a `Picture` and a class, and of the map that comes out."""
+"""What the app computes, as plain functions of a `Model`, a `Picture`, a class or a map."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ..methods.semantic_pullback import need_space
 from ..modeling.errors import ExplainerError
 from ..modeling.perturbation import blend, rank_each, top_mask
 from ..modeling.references import reference_image
+from . import painting
 from .models import LEARNED, Model
 from .uploads import Picture
 
@@ -78,7 +79,6 @@ class Walk:
     """
 
     map: Map
-    reference: str
     shares: tuple[float, ...]
     curves: dict[str, list[float]]
     areas: dict[str, float]
@@ -86,6 +86,10 @@ class Walk:
     rank: torch.Tensor = field(repr=False)
     seen: torch.Tensor = field(repr=False)
     blank: torch.Tensor = field(repr=False)
+
+    def nearest(self, share: float) -> int:
+        """The point of the curves that is nearest to a share of the pixels."""
+        return min(range(len(self.shares)), key=lambda i: abs(self.shares[i] - share))
 
 
 @torch.no_grad()
@@ -136,7 +140,6 @@ def walk(model: Model, one: Map, reference: str = "black") -> Walk:
     blank = reference_image(one.pixel_values, space, reference, torch.Generator().manual_seed(SEED))
     return Walk(
         map=one,
-        reference=reference,
         shares=tuple(i / (BUDGETS - 1) for i in range(BUDGETS)),
         curves={name: curve[0].tolist() for name, curve in report.curves.items()},
         areas={name: float(area[0]) for name, area in report.areas.items()},
@@ -149,7 +152,7 @@ def walk(model: Model, one: Map, reference: str = "black") -> Walk:
 
 def steps_of(walk: Walk, share: float) -> dict[str, tuple[PIL.Image.Image, float]]:
     """curve -> what the model sees with that share of the pixels removed or brought back, and the probability."""
-    at = min(range(len(walk.shares)), key=lambda i: abs(walk.shares[i] - share))
+    at = walk.nearest(share)
     top = top_mask(walk.rank[None], walk.shares[at])
     pictures = {
         "deletion": blend(walk.seen[None], top, walk.blank[None])[0],
@@ -166,14 +169,8 @@ def region(model: Model, one: Map, reference: str = "black") -> float:
             f"the smallest region is that of the prediction, {predicted.name!r}, not of {one.prediction.name!r}; "
             "choose the prediction to see it."
         )
-    found = smallest_region(
-        model.classifier,
-        one.pixel_values,
-        one.at_model,
-        torch.tensor([predicted.index]),
-        reference=reference,
-        seed=SEED,
-    )
+    targets = torch.tensor([predicted.index])
+    found = smallest_region(model.classifier, one.pixel_values, one.at_model, targets, reference=reference, seed=SEED)
     return float(found.shares[0])
 
 
@@ -231,4 +228,4 @@ def read(model: Model, picture: Picture) -> torch.Tensor:
 
 def to_image(rgb: torch.Tensor) -> PIL.Image.Image:
     """Of RGB (3, H, W) in [0, 1]."""
-    return PIL.Image.fromarray((255 * rgb.clamp(0, 1) + 0.5).byte().permute(1, 2, 0).cpu().numpy())
+    return painting.to_image(255 * rgb.permute(1, 2, 0).cpu().numpy())

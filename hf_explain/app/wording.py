@@ -1,9 +1,9 @@
-"""Numbers and maps in words."""
+"""What the app computed, in words."""
 
 from __future__ import annotations
 
 from .models import LEARNED
-from .views import Map, Prediction
+from .views import Map
 
 
 def percent(share: float) -> str:
@@ -15,11 +15,7 @@ def duration(seconds: float) -> str:
 
 
 def gone(reference: str) -> str:
-    return {"black": "black", "blur": "blurred", "mean": "a mean color", "noise": "noise"}.get(reference, reference)
-
-
-def title(prediction: Prediction) -> str:
-    return f"{prediction.name} {percent(prediction.score)}"
+    return {"blur": "blurred", "mean": "a mean color"}.get(reference, reference)
 
 
 def describe(one: Map) -> str:

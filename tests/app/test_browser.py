@@ -244,8 +244,8 @@ def test_two_visitors_at_once_see_their_own(visit, answers, tmp_path):
         page.locator(".hx-curves svg").wait_for()
         settle(page)
         top = views.predict(answers.models.load("demo"), read_upload(path)).top[0]
-        one = answers.attribute("demo", read_upload(path), top.name, views.LEARNED)
-        area = answers.walk("demo", one, "black").areas["deletion"]
+        one = answers.ask(views.attribute, "demo", read_upload(path), top.name, views.LEARNED, 0)
+        area = answers.ask(views.walk, "demo", one, "black").areas["deletion"]
         assert said(page).startswith(top.name) and f"deletion {area:.3f}" in page.locator(".hx-curves").inner_text()
 
 
