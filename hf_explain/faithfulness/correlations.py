@@ -13,7 +13,7 @@ import torch
 from ..modeling.classifier import Classifier
 from ..modeling.errors import ExplainerError
 from ..modeling.perturbation import blend, rank_each
-from ..modeling.references import PER_PIXEL, reference_image
+from ..modeling.references import find_reference, reference_image
 from .case import Case, need_space, prepare
 from .similarity import find_similarity
 
@@ -206,7 +206,7 @@ def random_logit(
 
 
 def removed(case: Case, reference) -> torch.Tensor:
-    if isinstance(reference, str) and reference in PER_PIXEL:
+    if isinstance(reference, str) and find_reference(reference).per_pixel:
         raise ExplainerError(f"reference {reference!r} is random for every pixel; choose a color, 'blur' or a tensor.")
     return reference_image(case.pixel_values, case.classifier.pixel_space, reference)
 
