@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 
 from ..faithfulness.intervals import interval, paired
-from ..faithfulness.protocols import Protocol, better, read_protocol, said
+from ..faithfulness.protocols import Protocol, read_protocol
 from ..jobs.folders import write_whole
 from ..reports.curves import draw_curves
 from ..reports.tables import Cell, Column, Table, as_text
@@ -74,9 +74,9 @@ def make_tables(results: dict, settings: Settings) -> list[Table]:
     made = []
     for key, changes in settings.protocols.items():
         protocol = protocol_of(changes)
-        columns = [Column(curve.name.replace("_", " "), better(protocol, curve.name)) for curve in protocol.curves]
+        columns = [Column(curve.name.replace("_", " "), curve.better) for curve in protocol.curves]
         keys = [f"{key}/{curve.name}" for curve in protocol.curves]
-        made.append(Table(said(key, protocol), columns, rows(results, keys, columns)))
+        made.append(Table(protocol.said(key), columns, rows(results, keys, columns)))
     keys = [key for key in ALONE if any(key in m["values"] for m in results["methods"].values())]
     columns = [*(Column(ALONE[key], "higher") for key in keys), *(Column(name, "lower") for name, _ in COST.values())]
     made.append(Table("Place and time", columns, rows(results, [*keys, *COST], columns)))
@@ -138,14 +138,14 @@ def draw(results: dict, settings: Settings) -> dict[str, PIL.Image.Image]:
     figures = {}
     for key, changes in settings.protocols.items():
         protocol = protocol_of(changes)
-        shown = [c for c in protocol.curves if c.kind != "metric" and c.score in ("probability", "indicator")][:2]
-        if len(shown) < 2:
+        shown = [c for c in protocol.curves if c.score in ("probability", "indicator")][:2]
+        if protocol.is_suite or len(shown) < 2:
             continue
         panels = {}
         for c in shown:
             along = "share brought back" if c.kind == "insertion" else "share removed"
             up = "probability of the class" if c.score == "probability" else "share still predicted"
-            panels[c.name] = (c.name.replace("_", " ").capitalize(), f"{better(protocol, c.name)} is better", along, up)
+            panels[c.name] = (c.name.replace("_", " ").capitalize(), f"{c.better} is better", along, up)
         curves: dict[str, dict] = {}
         for name, method in results["methods"].items():
             label = name.replace("_", " ")
@@ -156,5 +156,5 @@ def draw(results: dict, settings: Settings) -> dict[str, PIL.Image.Image]:
                 for end, values in (("", found["mean"]), ("_low", found["low"]), ("_high", found["high"])):
                     curves[label][c.name + end] = [*values, *[None] * after]
         gray = [RANDOM] if RANDOM in curves else []
-        figures[f"curves-{key.replace('/', '-')}.png"] = draw_curves(curves, gray, said(key, protocol), panels=panels)
+        figures[f"curves-{key.replace('/', '-')}.png"] = draw_curves(curves, gray, protocol.said(key), panels=panels)
     return figures

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from ..faithfulness.protocols import better
 from ..localization.aggatt import aggatt_sheet
 from ..localization.aggregation import Aggregate, Bin, bin_edges, order_statistic
 from .report import protocol_of
@@ -51,9 +50,9 @@ def score_of(columns: dict[str, np.ndarray], settings: Settings) -> tuple[np.nda
     protocol = protocol_of(changes)
     signs = {"higher": 1, "lower": -1}
     curves = protocol.curves[:2]
-    total = sum(signs[better(protocol, c.name)] * columns[f"{key}/{c.name}"] for c in curves)
-    plus = " + ".join(c.name for c in curves if better(protocol, c.name) == "higher")
-    minus = " - ".join(c.name for c in curves if better(protocol, c.name) == "lower")
+    total = sum(signs[c.better] * columns[f"{key}/{c.name}"] for c in curves)
+    plus = " + ".join(c.name for c in curves if c.better == "higher")
+    minus = " - ".join(c.name for c in curves if c.better == "lower")
     return np.asarray(total), ("score", f"{plus} - {minus} ({key})" if minus else f"{plus} ({key})")
 
 

@@ -196,8 +196,7 @@ def random_logit(
     """
     case = prepare(classifier, pixel_values, attributions, targets, batch_size)
     others = other_classes(case.targets, case.logits.shape[1], seed)
-    pairs = zip(case.pixel_values.split(batch_size), others.split(batch_size), strict=True)
-    maps = torch.cat([method(classifier, chunk, other).detach() for chunk, other in pairs]).to(attributions.device)
+    maps = case.maps_of(method, others).to(attributions.device)
     one, another = (m.abs() if absolute else m for m in (attributions, maps))
     return find_similarity(similarity)(one.flatten(1), another.flatten(1)).cpu()
 

@@ -108,8 +108,7 @@ def max_sensitivity(
     case = prepare(classifier, pixel_values, None, targets, batch_size)
     if draws < 1:
         raise ExplainerError(f"draws={draws}; give at least 1.")
-    pairs = zip(case.pixel_values.split(batch_size), case.targets.split(batch_size), strict=True)
-    clean = torch.cat([method(classifier, x, t).detach() for x, t in pairs])
+    clean = case.maps_of(method, case.targets)
     check_maps(pixel_values, clean)
     noise = radius * (2 * torch.rand(draws, *case.pixel_values.shape[1:], generator=seeded(seed)) - 1)
     perturb, _ = noise_table(case, noise)
