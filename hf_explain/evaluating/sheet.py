@@ -10,7 +10,6 @@ import PIL.Image
 
 from ..localization.aggatt import aggatt_sheet
 from ..localization.aggregation import Aggregate, Bin, bin_edges, order_statistic
-from .report import protocol_of
 from .survey import SMALL, Found, Settings, kept
 
 CUTS = (0, 0.02, 0.05, 0.5, 0.95, 0.98, 1)
@@ -46,8 +45,7 @@ def score_of(columns: dict[str, np.ndarray], settings: Settings) -> tuple[np.nda
     """Per picture, higher is better, and how it is called in short and in words."""
     if "average_precision" in columns and np.isfinite(columns["average_precision"]).all():
         return columns["average_precision"], ("AP", "average precision against the evidence")
-    key, changes = next(iter(settings.protocols.items()))
-    protocol = protocol_of(changes)
+    key, protocol = next(iter(settings.read_protocols().items()))
     signs = {"higher": 1, "lower": -1}
     curves = protocol.curves[:2]
     total = sum(signs[c.better] * columns[f"{key}/{c.name}"] for c in curves)
