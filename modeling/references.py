@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from numbers import Real
 
 import torch
@@ -27,14 +28,31 @@ def blur_with(images: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     return F.conv2d(rows, weights.transpose(2, 3), groups=channels)
 
 
-# ---- references: what a removed pixel is replaced by, all in pixel_values' space, broadcastable to it ----
+@dataclass(frozen=True)
+class Reference:
+    """How removed pixels are made, and what they depend on.
+
+    Args:
+        make: called with `pixel_values`, the `PixelSpace` and the generator; gives the shape of `pixel_values`.
+        color: has no meaning without a `PixelSpace`.
+        per_picture: depends on the picture.
+        per_pixel: is drawn for every pixel.
+    """
+
+    make: Callable[[torch.Tensor, PixelSpace | None, torch.Generator | None], torch.Tensor]
+    color: bool = False
+    per_picture: bool = False
+    per_pixel: bool = False
 
 
 MEAN_COLOR = (0.485, 0.456, 0.406)  # of ImageNet, as AHA's "mean"
 
 
-def _color(pixel_values, space, rgb):
-    return space.from_rgb(pixel_values.new_tensor(rgb).view(1, 3, 1, 1)).expand_as(pixel_values)
+def _color(*rgb: float) -> Reference:
+    def make(pixel_values, space, generator):
+        return space.from_rgb(pixel_values.new_tensor(rgb).view(1, 3, 1, 1)).expand_as(pixel_values)
+
+    return Reference(make, color=True)
 
 
 def _blur(pixel_values, space, generator):
@@ -62,6 +80,10 @@ def _signed_noise(pixel_values, space, generator):
     return 2 * torch.rand(pixel_values.shape, generator=need(generator), device=generator.device).to(pixel_values) - 1
 
 
+def _minimum(pixel_values, space, generator):
+    return pixel_values.amin((1, 2, 3), keepdim=True).expand_as(pixel_values)
+
+
 def _rise_blur(pixel_values, space, generator):
     # RISE: an 11 x 11 kernel, a Gaussian of sigma 5 whose tails are reflected back into it, so that it is nearly a box.
     at = torch.arange(-20, 21, dtype=torch.float64)  # four sigmas
@@ -73,25 +95,20 @@ def _rise_blur(pixel_values, space, generator):
 
 
 REFERENCES = {
-    "black": lambda pixel_values, space, generator: _color(pixel_values, space, (0.0, 0.0, 0.0)),
-    "mean": lambda pixel_values, space, generator: _color(pixel_values, space, MEAN_COLOR),
-    "blur": _blur,
-    "noise": _noise,
+    "black": _color(0.0, 0.0, 0.0),
+    "mean": _color(*MEAN_COLOR),
+    "blur": Reference(_blur, per_picture=True),
+    "noise": Reference(_noise, color=True, per_pixel=True),
 }
 RAW_REFERENCES = {  # of published protocols: in the space of pixel_values itself, so other colors for other processors
-    "zero": lambda pixel_values, space, generator: torch.zeros_like(pixel_values),
-    "minimum": lambda pixel_values, space, generator: pixel_values.amin((1, 2, 3), keepdim=True).expand_as(
-        pixel_values
-    ),
-    "rise_blur": _rise_blur,
-    "signed_noise": _signed_noise,
+    "zero": Reference(lambda pixel_values, space, generator: torch.zeros_like(pixel_values)),
+    "minimum": Reference(_minimum, per_picture=True),
+    "rise_blur": Reference(_rise_blur, per_picture=True),
+    "signed_noise": Reference(_signed_noise, per_pixel=True),
 }
-COLORS = ("black", "mean", "noise")  # these have no meaning without a `PixelSpace`; grays neither
-PER_PICTURE = ("blur", "rise_blur", "minimum")  # these depend on the picture
-PER_PIXEL = ("noise", "signed_noise")  # these are drawn for every pixel
 
 
-def read_reference(reference, known: Iterable[str] = tuple(REFERENCES)) -> str | float:
+def read_reference(reference, known: Iterable[str] = REFERENCES) -> str | float:
     """A name out of `known` as it is, a gray in [0, 1] as a number.
 
     >>> read_reference("blur"), read_reference("0.5")
@@ -105,6 +122,14 @@ def read_reference(reference, known: Iterable[str] = tuple(REFERENCES)) -> str |
                 return float(reference)
     shown = repr(reference) if plain else type(reference).__name__
     raise ExplainerError(f"unknown reference {shown:.60}; choose from {', '.join(known)}, or give a gray from 0 to 1.")
+
+
+def find_reference(reference: str | float) -> Reference:
+    """What a name of `REFERENCES` or `RAW_REFERENCES`, or a gray, stands for."""
+    known = REFERENCES | RAW_REFERENCES
+    if isinstance(reference, str):
+        reference = read_reference(reference, known)
+    return known[reference] if isinstance(reference, str) else _color(*[float(reference)] * 3)
 
 
 def reference_image(
@@ -131,14 +156,10 @@ def reference_image(
                 f"a reference of shape {tuple(reference.shape)} does not fit pixel_values {tuple(pixel_values.shape)}; "
                 "give one that broadcasts to it."
             ) from error
-    known = REFERENCES | RAW_REFERENCES
-    if isinstance(reference, str):
-        reference = read_reference(reference, known)
-    if space is None and (reference in COLORS or not isinstance(reference, str)):
+    found = find_reference(reference)
+    if found.color and space is None:
         raise ExplainerError(
             f"reference {reference!r} is a color, but how this classifier's image processor writes colors is unknown; "
             "give image_processor=."
         )
-    if isinstance(reference, str):
-        return known[reference](pixel_values, space, generator)
-    return _color(pixel_values, space, (float(reference),) * 3)
+    return found.make(pixel_values, space, generator)

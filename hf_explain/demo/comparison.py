@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import lru_cache, partial
+from itertools import product
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from ..data.scenes import to_pixels
 from ..faithfulness.case import order_at_random, predict
 from ..faithfulness.intervals import interval, paired
 from ..faithfulness.measurement import measure
+from ..faithfulness.report import Report
 from ..localization.evidence import average_precision, class_discrimination, pointing_game
 from ..methods import METHODS
 from ..methods.calling import attribute, attribute_with
@@ -36,6 +38,7 @@ STARTS = {  # which method's maps another one begins with, and has not to make a
     "integrated_gradients_refined": "integrated_gradients_smoothed",
 }
 SMOOTHINGS = (3, 5, 9)
+LEARNED, CURVES = ("learned", "learned_refined"), ("deletion", "insertion")
 SCORES = ("average_precision", "pointing_game", "class_discrimination")  # of a map alone, without a reference
 
 
@@ -68,7 +71,7 @@ def choose_smoothing(classifier, tune: Scenes, references) -> int:
     maps = plain("integrated_gradients", tune.batch_size)(classifier, tune.pixel_values, tune.targets)
 
     def loss(size):
-        reports = [score(classifier, tune, box(maps, size), reference, budgets=11).mean() for reference in references]
+        reports = [score(tune, box(maps, size), reference, budgets=11).mean() for reference in references]
         return sum(r["deletion"] - r["insertion"] for r in reports)
 
     return min(SMOOTHINGS, key=loss)
@@ -103,9 +106,9 @@ def plain(name: str, batch_size: int) -> Callable[..., torch.Tensor]:
     return partial(attribute, METHODS[name], batch_size=batch_size)
 
 
-def score(classifier, scenes: Scenes, maps: torch.Tensor, reference, budgets: int = 21):
+def score(scenes: Scenes, maps: torch.Tensor, reference, budgets: int) -> Report:
     return measure(
-        classifier, scenes.pixel_values, maps, scenes.targets,
+        scenes.classifier, scenes.pixel_values, maps, scenes.targets,
         reference=reference, budgets=budgets, batch_size=scenes.batch_size,
     )  # fmt: skip
 
@@ -117,10 +120,10 @@ def compare(explainer, scenes: Scenes, tune: Scenes, references, *, budgets: int
         references: removed pixels become these, one measurement each.
         progress: wraps the iterator over the methods, as tqdm.
     """
-    classifier = scenes.classifier
+    classifier, found = scenes.classifier, scenes.found
     methods = methods_to_compare(explainer, tune, references, refinement or {})
-    chosen, second = scenes.second()
-    crowded = scenes.pixel_values[chosen]  # pictures with a second class
+    chosen, second = scenes.second()  # pictures with a second class
+    masks = scenes.segments[chosen] == second[:, None, None]
     results: dict[str, dict] = {}
     maps_of: dict[str, torch.Tensor] = {}
     for name in progress([*methods, "exact_mask"]):
@@ -132,24 +135,19 @@ def compare(explainer, scenes: Scenes, tune: Scenes, references, *, budgets: int
             took = 1000 * (time.perf_counter() - started) / len(scenes)
             took += results[STARTS[name]]["ms"] if name in STARTS else 0
             several = len(chosen) and not name.endswith("refined")  # refining the maps of two classes is dear
-            others = methods[name](classifier, crowded, second) if several else None
+            others = methods[name](classifier, scenes.pixel_values[chosen], second) if several else None
         maps, constant = order_at_random(maps)
         entry: dict = {"label": LABELS[name], "ms": took, "constant": constant, "references": {}}
         for reference in references:
-            report = score(classifier, scenes, maps, reference, budgets)
-            entry["references"][str(reference)] = {
-                "deletion": report.deletion.tolist(),
-                "insertion": report.insertion.tolist(),
-                "curves": {key: curve.tolist() for key, curve in report.curves.items()},
-                "protocol": report.protocol,
-            }
-        found = scenes.found
-        entry["average_precision"] = average_precision(maps[found], scenes.evidence[found]).tolist()
-        entry["pointing_game"] = pointing_game(maps[found], scenes.evidence[found]).tolist()
+            report = score(scenes, maps, reference, budgets)
+            areas = {key: area.tolist() for key, area in report.areas.items()}
+            curves = {key: curve.tolist() for key, curve in report.curves.items()}
+            entry["references"][str(reference)] = areas | {"curves": curves, "protocol": report.protocol}
+        for key, localized in (("average_precision", average_precision), ("pointing_game", pointing_game)):
+            entry[key] = localized(maps[found], scenes.evidence[found]).tolist()
         if others is not None:
-            masks = scenes.segments[chosen] == second[:, None, None]
-            values = class_discrimination(maps[chosen], others, scenes.evidence[chosen], masks)
-            entry["class_discrimination"] = values.tolist()
+            told = class_discrimination(maps[chosen], others, scenes.evidence[chosen], masks)
+            entry["class_discrimination"] = told.tolist()
         results[name], maps_of[name] = entry, maps
     return results, maps_of
 
@@ -159,28 +157,20 @@ def compare(explainer, scenes: Scenes, tune: Scenes, references, *, budgets: int
 
 def summarize(runs: list[dict]) -> tuple[dict, list[dict]]:
     """Means with intervals of every method, and paired differences of the learned maps against the others."""
-    first = runs[0]
-    methods = {name: summarize_method([run[name] for run in runs]) for name in first}
-    comparisons = []
-    for ours in ("learned", "learned_refined"):
-        for other in first:
-            if ours not in first or other in ("learned", "learned_refined"):
-                continue
-            for reference in first[ours]["references"]:
-                for curve, sign in (("deletion", -1), ("insertion", 1)):
-                    a, b = ([run[m]["references"][reference][curve] for run in runs] for m in (ours, other))
-                    signed = [[sign * np.asarray(v) for v in values] for values in (a, b)]
-                    difference = paired(signed[0], signed[1])
-                    comparisons.append(
-                        {
-                            "method": ours,
-                            "against": other,
-                            "reference": reference,
-                            "curve": curve,
-                            "difference": difference,
-                        }
-                    )
+    methods = {name: summarize_method([run[name] for run in runs]) for name in runs[0]}
+    references = next(iter(methods.values()))["references"]
+    ours, others = [m for m in LEARNED if m in methods], [m for m in methods if m not in LEARNED]
+    comparisons = [
+        {"method": one, "against": other, "reference": r, "curve": c, "difference": difference(runs, one, other, r, c)}
+        for one, other, r, c in product(ours, others, references, CURVES)
+    ]
     return methods, comparisons
+
+
+def difference(runs: list[dict], method: str, against: str, reference: str, curve: str) -> dict[str, float]:
+    """By how much a method is better than another, picture by picture, with its interval."""
+    own, other = ([run[name]["references"][reference][curve] for run in runs] for name in (method, against))
+    return paired(other, own) if curve == "deletion" else paired(own, other)
 
 
 def summarize_method(runs: list[dict]) -> dict:
@@ -193,20 +183,17 @@ def summarize_method(runs: list[dict]) -> dict:
     }
     for reference in first["references"]:
         here = [run["references"][reference] for run in runs]
-        entry["references"][reference] = {key: interval([h[key] for h in here]) for key in ("deletion", "insertion")}
+        entry["references"][reference] = {key: interval([h[key] for h in here]) for key in CURVES}
         if all("curves" in h for h in here):
-            curves = {key: np.concatenate([h["curves"][key] for h in here]) for key in ("deletion", "insertion")}
-            entry["references"][reference]["curves"] = summarize_curves(curves)
-    for key in SCORES:
-        if all(run.get(key) for run in runs):
-            entry[key] = interval([run[key] for run in runs])
-    return entry
+            entry["references"][reference]["curves"] = summarize_curves([h["curves"] for h in here])
+    return entry | {key: interval([run[key] for run in runs]) for key in SCORES if all(run.get(key) for run in runs)}
 
 
-def summarize_curves(curves: dict[str, np.ndarray]) -> dict[str, list[float]]:
+def summarize_curves(runs: list[dict]) -> dict[str, list[float]]:
     """Mean curve and its 95 % band by the normal approximation, point by point."""
     out: dict[str, list[float]] = {}
-    for key, curve in curves.items():
+    for key in CURVES:
+        curve = np.concatenate([run[key] for run in runs])
         mean, width = curve.mean(0), 1.96 * curve.std(0) / len(curve) ** 0.5
         out |= {key: mean.tolist(), f"{key}_low": (mean - width).tolist(), f"{key}_high": (mean + width).tolist()}
     return out

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 from ..data.scenes import to_pixels
+from ..faithfulness.case import predict
 from ..jobs.flags import setting
 from ..modeling.classifier import Classifier
 from ..modeling.errors import ExplainerError
@@ -68,11 +69,8 @@ def run(settings: Counting, say=print) -> dict:
     held, truth, red = draw_counting(settings.held_out, HELD_OUT + settings.seed)
     say("Training a classifier that counts red patches ...")
     classifier = make_classifier(settings, images, labels)
-    with torch.no_grad():
-        found = torch.cat(
-            [classifier(x).argmax(-1) for x in to_pixels(classifier, held).to(classifier.device).split(256)]
-        )
-    accuracy = float((found.cpu() == torch.as_tensor(truth)).float().mean())
+    right = predict(classifier, to_pixels(classifier, held), 256).numpy() == truth
+    accuracy = float(right.mean())
     say(f"It counts {100 * accuracy:.1f} % of {len(held)} new pictures rightly.")
     say("Training gates that keep as few patches as they can ...")
     explainer = DiffMaskExplainerForImageClassification.from_classifier(classifier, seed=settings.seed)
@@ -82,19 +80,16 @@ def run(settings: Counting, say=print) -> dict:
     )  # fmt: skip
     train(explainer, [{"pixel_values": x} for x in to_pixels(classifier, images)], config)
     explainer.eval().save_pretrained(output / "explainer", include_classifier=True)
-    some = (truth > 0) & (found.cpu().numpy() == truth)  # where there is something to keep, and it was counted rightly
-    votes = explainer.votes(to_pixels(classifier, held[some]).to(classifier.device))
-    kept = votes.kept.cpu()
+    some = (truth > 0) & right  # where there is something to keep, and it was counted rightly
+    kept = explainer.votes(to_pixels(classifier, held[some]).to(classifier.device)).kept.cpu()
+    counts, patches = truth[some], torch.as_tensor(red[some])
     results = {
         "settings": asdict(settings) | {"output_dir": output.name},
         "accuracy": accuracy,
         "pictures": int(some.sum()),
-        "f1": f1(kept > 0.5, torch.as_tensor(red[some])),
-        "f1_all_kept": f1(torch.ones_like(kept, dtype=torch.bool), torch.as_tensor(red[some])),
-        "f1_by_count": {
-            int(n): f1(kept[truth[some] == n] > 0.5, torch.as_tensor(red[some][truth[some] == n]))
-            for n in np.unique(truth[some])
-        },
+        "f1": f1(kept > 0.5, patches),
+        "f1_all_kept": f1(torch.ones_like(kept, dtype=torch.bool), patches),
+        "f1_by_count": {int(n): f1(kept[counts == n] > 0.5, patches[counts == n]) for n in np.unique(counts)},
         "kept": float(kept.mean()),
         "red": float(red[some].mean()),
     }

@@ -13,7 +13,7 @@ from ..modeling.errors import ExplainerError
 from ..modeling.frozen_models import fingerprint_of
 from ..modeling.model_card import in_markdown, model_card
 from ..reports.tables import as_markdown
-from .report import make_tables, protocol_of
+from .report import make_tables
 from .survey import Settings
 
 SECTION = "## Faithfulness"
@@ -56,11 +56,10 @@ def name_of(settings: Settings) -> str:
 
 def eval_results(results: dict, settings: Settings, name: str) -> list[EvalResult]:
     """One per measured number of the explainer's maps."""
-    found = []
+    found, protocols = [], settings.read_protocols()
     for key, value in results["methods"][name]["values"].items():
         protocol_name, _, curve = key.rpartition("/")
-        changes = settings.protocols.get(protocol_name)
-        protocol = protocol_of(changes).describe() if changes else {}
+        protocol = protocols[protocol_name].describe() if protocol_name in protocols else {}
         found.append(
             EvalResult(
                 task_type=TASK,

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ..data.flags import DATA_SET, SCENES_SEED
-from ..faithfulness.protocols import PRESETS, is_suite, read_protocol
+from ..faithfulness.protocols import PRESETS, read_protocol
 from ..jobs.flags import check_counts, flag
 from ..jobs.models import load
 from ..modeling.errors import ExplainerError
@@ -148,7 +148,7 @@ def protocols(arguments: argparse.Namespace) -> dict[str, dict]:
         for reference in arguments.reference or [None]:
             one = changes if reference is None else {**changes, "reference": read_reference(reference, known)}
             read = read_protocol(preset, one)
-            found[preset if is_suite(read) else f"{preset}/{read.reference}"] = {"preset": preset, **one}
+            found[preset if read.is_suite else f"{preset}/{read.reference}"] = {"preset": preset, **one}
     return found
 
 

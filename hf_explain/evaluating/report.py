@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 
 from ..faithfulness.intervals import interval, paired
-from ..faithfulness.protocols import Protocol, better, read_protocol, said
 from ..jobs.folders import write_whole
 from ..reports.curves import draw_curves
-from ..reports.tables import Cell, Column, Table, as_text
+from ..reports.tables import Column, Table, as_text, cells
 from .grids import read_grids
 from .survey import Found, Settings, mean_curves
 
 ALONE = {"average_precision": "average precision", "pointing_game": "pointing game", "difull": "DiFull"}
-COST = {"ms": ("ms per picture", 1), "forwards": ("forwards per picture", 0)}  # name, digits
+COST = {
+    "ms": Column("ms per picture", "lower", digits=1),
+    "forwards": Column("forwards per picture", "lower", digits=0),
+}
 RANDOM = "random"
-
-
-def protocol_of(changes: Mapping) -> Protocol:
-    return read_protocol(changes["preset"], {key: value for key, value in changes.items() if key != "preset"})
 
 
 def summarize(folder, found: Found, settings: Settings) -> dict:
@@ -34,23 +31,21 @@ def summarize(folder, found: Found, settings: Settings) -> dict:
         found: of `read_columns`.
     """
     methods = list(found)
-    results: dict = {"methods": {}, "differences": [], "protocols": {}}
-    for key, changes in settings.protocols.items():
-        results["protocols"][key] = protocol_of(changes).describe()
-    for name in methods:
-        columns, curves = found[name], mean_curves(folder, name)
-        values = {c: one(v) for c, v in columns.items() if "/" in c or c in ALONE}
+    protocols = {key: protocol.describe() for key, protocol in settings.read_protocols().items()}
+    results: dict = {"methods": {}, "differences": [], "protocols": protocols}
+    for name, columns in found.items():
+        known = {c: v[np.isfinite(v)] for c, v in columns.items() if "/" in c or c in ALONE}
         results["methods"][name] = {
             "pictures": len(columns["index"]),
             "constant_maps": int(columns["constant"].sum()),
             "ms": float(np.median(columns["ms"])),
             "forwards": float(np.median(columns["forwards"])),
-            "values": {c: value for c, value in values.items() if value is not None},
-            "curves": curves,
+            "values": {c: interval(v) for c, v in known.items() if len(v)},
+            "curves": mean_curves(folder, name),
         }
-    first, compared = methods[0], list(results["methods"][methods[0]]["values"])
+    first = methods[0]
     for other in methods[1:]:
-        for column in compared:
+        for column in results["methods"][first]["values"]:
             ours, theirs = found[first][column], found[other][column]
             both = np.isfinite(ours) & np.isfinite(theirs)
             difference = paired(ours[both], theirs[both])
@@ -64,49 +59,24 @@ def summarize(folder, found: Found, settings: Settings) -> dict:
     return results
 
 
-def one(values: np.ndarray) -> dict | None:
-    values = values[np.isfinite(values)]
-    return interval(values) if len(values) else None
-
-
 def make_tables(results: dict, settings: Settings) -> list[Table]:
     """One table per protocol, and one of what has no protocol."""
-    made = []
-    for key, changes in settings.protocols.items():
-        protocol = protocol_of(changes)
-        columns = [Column(curve.name.replace("_", " "), better(protocol, curve.name)) for curve in protocol.curves]
-        keys = [f"{key}/{curve.name}" for curve in protocol.curves]
-        made.append(Table(said(key, protocol), columns, rows(results, keys, columns)))
-    keys = [key for key in ALONE if any(key in m["values"] for m in results["methods"].values())]
-    columns = [*(Column(ALONE[key], "higher") for key in keys), *(Column(name, "lower") for name, _ in COST.values())]
-    made.append(Table("Place and time", columns, rows(results, [*keys, *COST], columns)))
+    methods, made = results["methods"], []
+    for key, protocol in settings.read_protocols().items():
+        areas = {f"{key}/{c.name}": Column(c.name.replace("_", " "), c.better) for c in protocol.curves}
+        made.append(make_table(protocol.said(key), areas, {name: m["values"] for name, m in methods.items()}))
+    alone = {
+        key: Column(said, "higher") for key, said in ALONE.items() if any(key in m["values"] for m in methods.values())
+    }
+    made.append(make_table("Place and time", alone | COST, {name: m["values"] | m for name, m in methods.items()}))
     return made
 
 
-def rows(results: dict, keys: list[str], columns: list[Column]) -> list[tuple[str, bool, list[Cell]]]:
-    methods = results["methods"]
-    rivals = [name for name in methods if name != RANDOM]
-    lines = []
-    for name, method in methods.items():
-        cells = []
-        for key, column in zip(keys, columns, strict=True):
-            digits = COST[key][1] if key in COST else 3
-            own = mean(method, key)
-            if own is None:
-                cells.append(Cell())
-                continue
-            known = [round(m, digits) for m in (mean(methods[rival], key) for rival in rivals) if m is not None]
-            first = (min if column.better == "lower" else max)(known, default=0)
-            best = len(known) > 1 and name in rivals and round(own, digits) == first
-            value = None if key in COST else method["values"][key]
-            ends = f"{value['low']:.{digits}f}–{value['high']:.{digits}f}" if value else ""
-            cells.append(Cell(f"{own:.{digits}f}", ends, best))
-        lines.append((name.replace("_", " "), name == RANDOM, cells))
-    return lines
-
-
-def mean(method: dict, key: str) -> float | None:
-    return method.get(key) if key in COST else method["values"].get(key, {}).get("mean")
+def make_table(title: str, columns: dict[str, Column], values: dict[str, dict]) -> Table:
+    """Of every method's values by the keys of the columns."""
+    filled = [cells(column, {name: own.get(key) for name, own in values.items()}) for key, column in columns.items()]
+    rows = [(name.replace("_", " "), name == RANDOM, [column[name] for column in filled]) for name in values]
+    return Table(title, list(columns.values()), rows)
 
 
 def as_terminal(results: dict, settings: Settings) -> str:
@@ -136,16 +106,15 @@ def write_csv(folder, found: Found) -> Path:
 def draw(results: dict, settings: Settings) -> dict[str, PIL.Image.Image]:
     """File name -> figure: the first two mean curves of every protocol whose scores are shares or probabilities."""
     figures = {}
-    for key, changes in settings.protocols.items():
-        protocol = protocol_of(changes)
-        shown = [c for c in protocol.curves if c.kind != "metric" and c.score in ("probability", "indicator")][:2]
-        if len(shown) < 2:
+    for key, protocol in settings.read_protocols().items():
+        shown = [c for c in protocol.curves if c.score in ("probability", "indicator")][:2]
+        if protocol.is_suite or len(shown) < 2:
             continue
         panels = {}
         for c in shown:
             along = "share brought back" if c.kind == "insertion" else "share removed"
             up = "probability of the class" if c.score == "probability" else "share still predicted"
-            panels[c.name] = (c.name.replace("_", " ").capitalize(), f"{better(protocol, c.name)} is better", along, up)
+            panels[c.name] = (c.name.replace("_", " ").capitalize(), f"{c.better} is better", along, up)
         curves: dict[str, dict] = {}
         for name, method in results["methods"].items():
             label = name.replace("_", " ")
@@ -156,5 +125,5 @@ def draw(results: dict, settings: Settings) -> dict[str, PIL.Image.Image]:
                 for end, values in (("", found["mean"]), ("_low", found["low"]), ("_high", found["high"])):
                     curves[label][c.name + end] = [*values, *[None] * after]
         gray = [RANDOM] if RANDOM in curves else []
-        figures[f"curves-{key.replace('/', '-')}.png"] = draw_curves(curves, gray, said(key, protocol), panels=panels)
+        figures[f"curves-{key.replace('/', '-')}.png"] = draw_curves(curves, gray, protocol.said(key), panels=panels)
     return figures

@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from ..faithfulness.protocols import better
 from ..localization.aggatt import aggatt_sheet
 from ..localization.aggregation import CUTS, Aggregate, average_bins
-from .report import protocol_of
 from .survey import SMALL, Found, Settings, kept
 
 
@@ -44,13 +42,12 @@ def score_of(columns: dict[str, np.ndarray], settings: Settings) -> tuple[np.nda
     """Per picture, higher is better, and how it is called in short and in words."""
     if "average_precision" in columns and np.isfinite(columns["average_precision"]).all():
         return columns["average_precision"], ("AP", "average precision against the evidence")
-    key, changes = next(iter(settings.protocols.items()))
-    protocol = protocol_of(changes)
+    key, protocol = next(iter(settings.read_protocols().items()))
     signs = {"higher": 1, "lower": -1}
     curves = protocol.curves[:2]
-    total = sum(signs[better(protocol, c.name)] * columns[f"{key}/{c.name}"] for c in curves)
-    plus = " + ".join(c.name for c in curves if better(protocol, c.name) == "higher")
-    minus = " - ".join(c.name for c in curves if better(protocol, c.name) == "lower")
+    total = sum(signs[c.better] * columns[f"{key}/{c.name}"] for c in curves)
+    plus = " + ".join(c.name for c in curves if c.better == "higher")
+    minus = " - ".join(c.name for c in curves if c.better == "lower")
     return np.asarray(total), ("score", f"{plus} - {minus} ({key})" if minus else f"{plus} ({key})")
 
 

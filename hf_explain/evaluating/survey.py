@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from ..faithfulness.case import order_at_random, predict
 from ..faithfulness.measurement import measure
-from ..faithfulness.protocols import read_protocol
+from ..faithfulness.protocols import Protocol, read_protocol
 from ..jobs.folders import settle, write_whole
 from ..localization.evidence import average_precision, pointing_game
 from ..methods.calling import attribute, counted
@@ -56,6 +56,11 @@ class Settings:
     seed: int = 0
     grids: int = 0
     columns: int = 2  # of the parts, counted up when they change
+
+    def read_protocols(self) -> dict[str, Protocol]:
+        """The protocols themselves."""
+        every = {key: dict(changes) for key, changes in self.protocols.items()}
+        return {key: read_protocol(changes.pop("preset"), changes) for key, changes in every.items()}
 
 
 class Survey:
@@ -96,74 +101,67 @@ class Survey:
         """method -> columns of its part."""
         settings = self.settings
         rows = [self.rows[i] for i in range(first, min(first + settings.block, settings.pictures))]
-        x = torch.stack([row["pixel_values"] for row in rows])
-        labels = [row["label"] for row in rows]
+        x, labels = torch.stack([row["pixel_values"] for row in rows]), [row["label"] for row in rows]
+        true = None if None in labels else torch.tensor(labels)
         predicted = predict(self.classifier, x, self.batch_size)
-        known = all(label is not None for label in labels)
-        true = torch.tensor(labels) if known else None
-        targets = true if settings.explained == "label" else predicted
-        if targets is None or (true is None and any(needs_labels(p) for p in settings.protocols.values())):
+        targets, protocols = true if settings.explained == "label" else predicted, settings.read_protocols()
+        if targets is None or (true is None and any(one.label == "given" for one in protocols.values())):
             raise ExplainerError(
                 "the true classes are wanted but unknown; give --label_column, or another preset and --explained."
             )
-        maps, ms, forwards, constant = {}, {}, {}, {}
+        maps: dict[str, torch.Tensor] = {}
+        columns: dict[str, dict] = {}
         for name in names:
-            began = time.perf_counter()
-            with counted(*self.models) as seen:
-                made = attribute(
-                    self.methods[name], self.classifier, x, targets, batch_size=self.batch_size,
-                    seed=settings.seed + first,
-                )  # fmt: skip
-            ms[name], forwards[name] = 1000 * (time.perf_counter() - began) / len(x), sum(seen) / len(x)
-            bad = (~made.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()
-            if bad:
-                raise ExplainerError(f"the {name} map of picture {first + bad[0]} holds NaN or infinite values.")
-            constant[name] = made.flatten(1).amax(1) == made.flatten(1).amin(1)
-            maps[name] = order_at_random(made)[0]
-        columns: dict[str, dict] = {
-            name: {
+            columns[name] = {
                 "index": np.arange(first, first + len(x)),
                 "target": targets.numpy(),
                 "predicted": predicted.numpy(),
                 "label": np.array([-1 if label is None else label for label in labels]),
-                "constant": constant[name].numpy(),
-                "ms": np.full(len(x), ms[name]),
-                "forwards": np.full(len(x), forwards[name]),
             }
-            for name in names
-        }
-        for key, changed in settings.protocols.items():
-            given = true if needs_labels(changed) else targets
+            maps[name] = self.explain(name, x, targets, columns[name])
+        for key, protocol in protocols.items():
+            given = true if protocol.label == "given" else targets
             dtype = getattr(torch, settings.dtype) if settings.dtype else None
-            reports = measure(self.classifier, x, maps, given, batch_size=self.batch_size, dtype=dtype, **changed)
+            reports = measure(self.classifier, x, maps, given, protocol, batch_size=self.batch_size, dtype=dtype)
             for name, report in reports.items():
                 for curve, area in report.areas.items():
                     columns[name][f"{key}/{curve}"] = area.numpy()
                     if curve in report.curves:
                         columns[name][f"{key}/{curve}/curve"] = list(report.curves[curve].numpy())
-        self.localize(rows, maps, columns)
         for name, one in maps.items():
+            columns[name] |= located(one, [row["mask"] for row in rows])
             columns[name]["map"] = [small.tobytes() for small in shrink(one)]
         return columns
 
-    def localize(self, rows, maps: dict[str, torch.Tensor], columns: dict[str, dict]) -> None:
-        """Against the evidence, where there is some; NaN for pictures without."""
-        masks = [row["mask"] for row in rows]
-        if any(mask is None for mask in masks):
-            return
-        evidence = torch.stack(masks)
-        some = evidence.flatten(1).any(1)
-        for name, one in maps.items():
-            for key, score in (("average_precision", average_precision), ("pointing_game", pointing_game)):
-                values = np.full(len(one), np.nan, np.float32)
-                if some.any():
-                    values[some.numpy()] = score(one[some], evidence[some]).numpy()
-                columns[name][key] = values
+    def explain(self, name: str, x: torch.Tensor, targets: torch.Tensor, columns: dict) -> torch.Tensor:
+        """Maps that rank something; what they cost, and which were constant, goes into the columns."""
+        first, began = int(columns["index"][0]), time.perf_counter()
+        with counted(*self.models) as seen:
+            made = attribute(
+                self.methods[name], self.classifier, x, targets, batch_size=self.batch_size,
+                seed=self.settings.seed + first,
+            )  # fmt: skip
+        took = time.perf_counter() - began
+        bad = (~made.flatten(1).isfinite().all(1)).nonzero().flatten().tolist()
+        if bad:
+            raise ExplainerError(f"the {name} map of picture {first + bad[0]} holds NaN or infinite values.")
+        columns["constant"] = (made.flatten(1).amax(1) == made.flatten(1).amin(1)).numpy()
+        columns["ms"], columns["forwards"] = np.full(len(x), 1000 * took / len(x)), np.full(len(x), sum(seen) / len(x))
+        return order_at_random(made)[0]
 
 
-def needs_labels(protocol: dict) -> bool:
-    changes = {key: value for key, value in protocol.items() if key != "preset"}
-    return read_protocol(protocol["preset"], changes).label == "given"
+def located(maps: torch.Tensor, masks: list[torch.Tensor | None]) -> dict[str, np.ndarray]:
+    """Scores against the evidence, where there is some; NaN for pictures without."""
+    known = [mask for mask in masks if mask is not None]
+    if len(known) < len(masks):
+        return {}
+    evidence, scores = torch.stack(known), {"average_precision": average_precision, "pointing_game": pointing_game}
+    some, columns = evidence.flatten(1).any(1), {}
+    for key, score in scores.items():
+        columns[key] = np.full(len(maps), np.nan, np.float32)
+        if some.any():
+            columns[key][some.numpy()] = score(maps[some], evidence[some]).numpy()
+    return columns
 
 
 def shrink(maps: torch.Tensor) -> np.ndarray:
@@ -194,39 +192,40 @@ def write_part(path: Path, columns: dict) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def read_columns(folder, methods) -> Found:
-    """method -> column -> one number per picture, in the order of the pictures; curves and maps are left out."""
+def read_parts(folder, methods, curves: bool) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """(method, its columns that are curves, or its others without the maps) part by part."""
     import pyarrow.parquet
 
-    found: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in methods}
     for _, name, path in kept(folder):
-        if name in found:
-            names = [c for c in pyarrow.parquet.read_schema(path).names if c != "map" and not c.endswith("/curve")]
+        if name in methods:
+            names = [
+                c for c in pyarrow.parquet.read_schema(path).names if c != "map" and c.endswith("/curve") == curves
+            ]
             table = pyarrow.parquet.read_table(path, columns=names)
-            for column in names:
-                found[name].setdefault(column, []).append(table[column].to_numpy())
+            yield name, {column: table[column].to_numpy() for column in names}
+
+
+def read_columns(folder, methods) -> Found:
+    """method -> column -> one number per picture, in the order of the pictures; curves and maps are left out."""
+    found: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in methods}
+    for name, columns in read_parts(folder, methods, curves=False):
+        for column, values in columns.items():
+            found[name].setdefault(column, []).append(values)
     return {name: {c: np.concatenate(parts) for c, parts in columns.items()} for name, columns in found.items()}
 
 
 def mean_curves(folder, method: str) -> dict[str, dict[str, list[float]]]:
     """curve -> its mean and the ends of its 95 % band (normal approximation, point by point); read part by part."""
-    import pyarrow.parquet
-
     sums: dict[str, tuple[int, np.ndarray, np.ndarray]] = {}
-    for _, name, path in kept(folder):
-        if name != method:
-            continue
-        names = [c for c in pyarrow.parquet.read_schema(path).names if c.endswith("/curve")]
-        table = pyarrow.parquet.read_table(path, columns=names)
-        for column in names:
-            values = np.stack(table[column].to_numpy()).astype(float)
+    for _, columns in read_parts(folder, [method], curves=True):
+        for column, rows in columns.items():
+            values = np.stack(list(rows)).astype(float)
             count, total, squares = sums.get(column, (0, 0, 0))
             sums[column] = (count + len(values), total + values.sum(0), squares + (values**2).sum(0))
     curves = {}
     for column, (count, total, squares) in sums.items():
         mean = total / count
         width = 1.96 * np.sqrt(np.maximum(squares / count - mean**2, 0) / count)
-        curves[column.removesuffix("/curve")] = {
-            "mean": mean.tolist(), "low": (mean - width).tolist(), "high": (mean + width).tolist(),
-        }  # fmt: skip
+        ends = {"mean": mean, "low": mean - width, "high": mean + width}
+        curves[column.removesuffix("/curve")] = {key: end.tolist() for key, end in ends.items()}
     return curves

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from ..faithfulness.intervals import interval
-from ..faithfulness.protocols import better, read_protocol, said
+from ..faithfulness.protocols import read_protocol
 from ..jobs.folders import write_whole
 from ..modeling.frozen_models import is_local
 from ..modeling.model_card import in_code, in_markdown
@@ -117,10 +117,11 @@ def measured(folder: Path, settings: Settings) -> str:
     read = read_protocol(settings.options["measure"], {"label": "explained"})
     rows = column(folder, "row")
     starts = np.flatnonzero(np.diff(rows, prepend=-1))
-    lines = [f"| {said(str(settings.options['measure']), read)} | mean | 95 % interval |", "|---|---:|---:|"]
+    lines = [f"| {read.said(str(settings.options['measure']))} | mean | 95 % interval |", "|---|---:|---:|"]
+    better = {curve.name: curve.better for curve in read.curves}
     for name in settings.measured:
         values = column(folder, name).astype(float)
         found = interval(np.add.reduceat(values, starts) / np.diff([*starts, len(values)]))
-        row = f"| {name.replace('_', ' ')} ({better(read, name)} is better) | {found['mean']:.4f} "
+        row = f"| {name.replace('_', ' ')} ({better[name]} is better) | {found['mean']:.4f} "
         lines.append(row + f"| {found['low']:.4f}–{found['high']:.4f} |")
     return "## Measured\n\n" + "\n".join(lines)

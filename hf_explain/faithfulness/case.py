@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,11 +56,20 @@ class Case:
     def altered_by(self, scores: Sequence[str], per_picture: int, make: Callable) -> list[torch.Tensor]:
         """`altered`, by several scores of the same forwards."""
         read, found = [find_score(score) for score in scores], []
-        for jobs in torch.arange(len(self) * per_picture, device=self.pixel_values.device).split(self.batch_size):
-            at, which = jobs // per_picture, jobs % per_picture
+        for at, which in self.pairs(per_picture):
             logits = self.classifier(make(at, which))
             found.append(torch.stack([one(self.classifier, logits, self.targets[at]) for one in read]))
         return list(torch.cat(found, 1).view(len(read), len(self), per_picture))
+
+    def maps_of(self, method: Callable, targets: torch.Tensor) -> torch.Tensor:
+        """The method's maps of the classes `targets` (B,), as a metric compares them."""
+        pairs = zip(self.pixel_values.split(self.batch_size), targets.split(self.batch_size), strict=True)
+        return torch.cat([method(self.classifier, x, t).detach() for x, t in pairs])
+
+    def pairs(self, per_picture: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """(pictures, which alteration of them) of a batch at a time."""
+        for jobs in torch.arange(len(self) * per_picture, device=self.pixel_values.device).split(self.batch_size):
+            yield jobs // per_picture, jobs % per_picture
 
 
 @torch.no_grad()

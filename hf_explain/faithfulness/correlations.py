@@ -13,7 +13,7 @@ import torch
 from ..modeling.classifier import Classifier
 from ..modeling.errors import ExplainerError
 from ..modeling.perturbation import blend, rank_each
-from ..modeling.references import PER_PIXEL, reference_image
+from ..modeling.references import find_reference, reference_image
 from .case import Case, need_space, prepare
 from .similarity import find_similarity
 
@@ -196,8 +196,7 @@ def random_logit(
     """
     case = prepare(classifier, pixel_values, attributions, targets, batch_size)
     others = other_classes(case.targets, case.logits.shape[1], seed)
-    pairs = zip(case.pixel_values.split(batch_size), others.split(batch_size), strict=True)
-    maps = torch.cat([method(classifier, chunk, other).detach() for chunk, other in pairs]).to(attributions.device)
+    maps = case.maps_of(method, others).to(attributions.device)
     one, another = (m.abs() if absolute else m for m in (attributions, maps))
     return find_similarity(similarity)(one.flatten(1), another.flatten(1)).cpu()
 
@@ -206,7 +205,7 @@ def random_logit(
 
 
 def removed(case: Case, reference) -> torch.Tensor:
-    if isinstance(reference, str) and reference in PER_PIXEL:
+    if isinstance(reference, str) and find_reference(reference).per_pixel:
         raise ExplainerError(f"reference {reference!r} is random for every pixel; choose a color, 'blur' or a tensor.")
     return reference_image(case.pixel_values, case.classifier.pixel_space, reference)
 

@@ -9,11 +9,12 @@ import torch
 
 from ..modeling.classifier import Classifier
 from ..modeling.perturbation import order_each
-from ..modeling.references import PER_PICTURE, reference_image
+from ..modeling.references import find_reference, reference_image
 from .case import find_score
 from .protocols import Curve, Protocol
 
-State = tuple[str, str, int]  # towards which reference, which end of the order is gone, how many units
+Reference = str | float  # a name, or a gray
+State = tuple[Reference, str, int]  # towards which reference, which end of the order is gone, how many units
 
 
 class Engine:
@@ -34,10 +35,11 @@ class Engine:
         if targets is None or any(count == 0 for _, _, count in states):
             clean = self.forward(pictures)
             targets = clean.argmax(-1) if targets is None else targets
-            known = {(key, side, 0): clean for key, side, _ in states}
-        blanks = {key: self.reference(pictures, key) for key in dict.fromkeys(key for key, _, _ in states)}
-        empty = {key: self.blank(blanks[key], key) for key in dict.fromkeys(k for k, _, c in states if c == total)}
-        known |= {(key, side, total): empty[key] for key, side, _ in states if key in empty}
+            known = {(name, side, 0): clean for name, side, _ in states}
+        blanks = {name: self.reference(pictures, name) for name in dict.fromkeys(name for name, _, _ in states)}
+        emptied = dict.fromkeys(name for name, _, count in states if count == total)
+        empty = {name: self.blank(blanks[name], name) for name in emptied}
+        known |= {(name, side, total): empty[name] for name, side, _ in states if name in empty}
         results = {}
         for name, one in maps.items():
             order = removal_order(one.to(pictures.device), protocol)
@@ -49,14 +51,14 @@ class Engine:
 
     def between(self, pictures, blanks, order, states: Iterable[State], total: int) -> dict[State, torch.Tensor]:
         """Logits of the states, by one walk from each end of the order to each reference."""
-        ways: dict[tuple[str, str], list[int]] = {}
-        for key, side, count in states:
-            ways.setdefault((key, side), []).append(count)
+        ways: dict[tuple[Reference, str], list[int]] = {}
+        for name, side, count in states:
+            ways.setdefault((name, side), []).append(count)
         logits = {}
-        for (key, side), counts in ways.items():
+        for (name, side), counts in ways.items():
             first = order if side == "most" else order.flip(1)
-            for count, found in self.walk(pictures, blanks[key], first, sorted(counts), total):
-                logits[key, side, count] = found
+            for count, found in self.walk(pictures, blanks[name], first, sorted(counts), total):
+                logits[name, side, count] = found
         return logits
 
     def curve(self, curve: Curve, points: list[State], logits: dict[State, torch.Tensor], targets) -> torch.Tensor:
@@ -90,18 +92,15 @@ class Engine:
         with lower:
             return self.classifier(pictures)
 
-    def reference(self, pictures: torch.Tensor, key: str) -> torch.Tensor:
+    def reference(self, pictures: torch.Tensor, name: Reference) -> torch.Tensor:
         """What removed pixels become; random ones are the same for every picture."""
-        name = self.protocol.start if key == "start" else self.protocol.reference
-        assert name is not None
-        alike = pictures if name in PER_PICTURE else pictures[:1]
+        alike = pictures if find_reference(name).per_picture else pictures[:1]
         generator = torch.Generator().manual_seed(self.protocol.seed)
         return reference_image(alike, self.classifier.pixel_space, name, generator).expand_as(pictures)
 
-    def blank(self, blank: torch.Tensor, key: str) -> torch.Tensor:
+    def blank(self, blank: torch.Tensor, name: Reference) -> torch.Tensor:
         """Logits of the reference alone."""
-        name = self.protocol.start if key == "start" else self.protocol.reference
-        if name in PER_PICTURE:
+        if find_reference(name).per_picture:
             return self.forward(blank)
         size = tuple(blank.shape[-2:])
         if (name, size) not in self.constant:
@@ -118,11 +117,11 @@ def visited(protocol: Protocol, cuts: list[int], total: int) -> dict[str, list[S
     states = {}
     for curve in protocol.curves:
         if curve.kind == "insertion":
-            key = "reference" if protocol.start is None else "start"
-            points = [(key, "least", total - cut) for cut in cuts]
+            start = protocol.reference if protocol.start is None else protocol.start
+            points = [(start, "least", total - cut) for cut in cuts]
             states[curve.name] = points if protocol.clean else points[:-1]
         else:
-            points = [("reference", "most" if curve.kind == "deletion" else "least", cut) for cut in cuts]
+            points = [(protocol.reference, "most" if curve.kind == "deletion" else "least", cut) for cut in cuts]
             states[curve.name] = points if protocol.clean else points[1:]
     return states
 
@@ -132,10 +131,8 @@ def removal_order(attributions: torch.Tensor, protocol: Protocol) -> torch.Tenso
     if protocol.level == "pixel":
         return order_each(attributions.flatten(1), protocol.seed)
     if protocol.level == "entry":  # those of a pixel follow each other, equal as they are
-        first, channels = (
-            order_each(attributions.flatten(1), protocol.seed),
-            torch.arange(3, device=attributions.device),
-        )
+        first = order_each(attributions.flatten(1), protocol.seed)
+        channels = torch.arange(3, device=first.device)
         return (first[..., None] + channels * first.shape[1]).flatten(1)
     (height, width), side = attributions.shape[1:], protocol.patch or 1
     patches = torch.nn.functional.avg_pool2d(attributions[:, None].float(), side).flatten(1)

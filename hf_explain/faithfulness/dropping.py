@@ -62,12 +62,12 @@ class DroppingEngine(Engine):
         with hooked((self.classifier.model.base_model.embeddings, take)):
             return self.forward(pictures)
 
-    def reference(self, pictures: torch.Tensor, key: str) -> torch.Tensor:
+    def reference(self, pictures: torch.Tensor, name) -> torch.Tensor:
         return pictures
 
-    def blank(self, blank: torch.Tensor, key: str) -> torch.Tensor:
+    def blank(self, blank: torch.Tensor, name) -> torch.Tensor:
         """Without any patch: the same for every picture."""
         none = torch.empty((1, 0), dtype=torch.long, device=blank.device)
         if not self.constant:
-            self.constant[key] = self.forward_with(blank[:1], none)
-        return self.constant[key].expand(len(blank), -1)
+            self.constant[name] = self.forward_with(blank[:1], none)
+        return self.constant[name].expand(len(blank), -1)

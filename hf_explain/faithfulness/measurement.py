@@ -17,7 +17,7 @@ from ..modeling.errors import ExplainerError
 from ..modeling.targets import read_targets
 from .case import check_maps
 from .curves import Engine, area_under
-from .protocols import PRESETS, Curve, Protocol, is_suite, read_protocol
+from .protocols import PRESETS, Curve, Protocol, read_protocol
 from .report import Report, better_by
 
 __all__ = ["PRESETS", "Curve", "Protocol", "Report", "better_by", "check_maps", "measure", "read_protocol"]
@@ -76,7 +76,7 @@ def measure(
     for one in maps.values():
         check_maps(pixel_values, one)
     targets = known_targets(classifier, protocol, targets, len(pixel_values))
-    if is_suite(protocol):
+    if protocol.is_suite:
         from .suite import measure_metrics
 
         reports = measure_metrics(classifier, pixel_values, maps, targets, protocol, batch_size)

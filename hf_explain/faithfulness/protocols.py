@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from ..modeling.errors import ExplainerError, unknown_name
 from .case import find_score
 
-KINDS = ("deletion", "insertion", "negative", "metric")
-
 
 @dataclass(frozen=True)
 class Curve:
@@ -26,6 +24,13 @@ class Curve:
     name: str
     kind: str
     score: str = "probability"
+
+    @property
+    def better(self) -> str:
+        """Whether a lower or a higher area is better."""
+        if self.kind == "metric":
+            return "lower" if self.name == "infidelity" else "higher"
+        return "lower" if (self.kind == "deletion") != (self.score == "surprise") else "higher"
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,19 @@ class Protocol:
         curves = {curve.name: f"{curve.kind}, {curve.score}" for curve in self.curves}
         return asdict(self) | {"curves": curves}
 
+    @property
+    def is_suite(self) -> bool:
+        return any(curve.kind == "metric" for curve in self.curves)
+
+    def said(self, key: str) -> str:
+        """In a few words, beginning with `key`."""
+        if self.is_suite:
+            return f"{self.name}, {self.label} class"
+        points = f"{self.budgets} points" if self.budgets else f"a point per {self.step}"
+        start = f", insertion from {self.start}" if self.start else ""
+        scale = "" if self.area == "unit" else f", area in {self.area}"
+        return f"{key}: {points}, reference {self.reference}{start}, {self.label} class{scale}"
+
     def cuts(self, height: int, width: int) -> list[int]:
         """How many units (pixels, patches or channel entries) are gone at every point."""
         total = self.units(height, width)
@@ -113,12 +131,7 @@ PRESETS = {
     # is removing the least important first.
     "ltx": Protocol(
         "ltx",
-        curves=(
-            POSITIVE,
-            NEGATIVE,
-            Curve("deletion", "deletion"),
-            Curve("negative_deletion", "negative"),
-        ),
+        curves=(POSITIVE, NEGATIVE, Curve("deletion", "deletion"), Curve("negative_deletion", "negative")),
         reference="black",
         budgets=10,
         end=0.9,
@@ -128,13 +141,7 @@ PRESETS = {
     ),
     # Chefer et al.: the same indicators, of the explained class.
     "chefer": Protocol(
-        "chefer",
-        curves=(POSITIVE, NEGATIVE),
-        reference="black",
-        budgets=10,
-        end=0.9,
-        rounding="floor",
-        area="percent",
+        "chefer", curves=(POSITIVE, NEGATIVE), reference="black", budgets=10, end=0.9, rounding="floor", area="percent"
     ),
     # Vision DiffMask: a 28th of the picture per step, noise around 0 of the normalized picture; points are 1 apart.
     "diffmask": Protocol(
@@ -172,12 +179,7 @@ PRESETS = {
         "sp",
         curves=tuple(
             Curve(name, "metric")
-            for name in (
-                "infidelity",
-                "faithfulness_correlation",
-                "faithfulness_estimate",
-                "monotonicity_correlation",
-            )
+            for name in ("infidelity", "faithfulness_correlation", "faithfulness_estimate", "monotonicity_correlation")
         ),
         label="given",
     ),
@@ -215,12 +217,8 @@ def read_protocol(preset: str | Protocol, changes: dict) -> Protocol:
     return protocol
 
 
-def is_suite(protocol: Protocol) -> bool:
-    return any(curve.kind == "metric" for curve in protocol.curves)
-
-
 def check(protocol: Protocol) -> None:
-    if is_suite(protocol) and replace(protocol, seed=0, label="given") != PRESETS[protocol.name]:
+    if protocol.is_suite and replace(protocol, seed=0, label="given") != PRESETS[protocol.name]:
         raise ExplainerError(
             f"preset {protocol.name!r} has the settings of its authors; only seed and label can change."
         )
@@ -247,21 +245,3 @@ def check(protocol: Protocol) -> None:
         raise ExplainerError(
             f"level={protocol.level!r} and patch={protocol.patch}; a size of patches belongs to level='patch'."
         )
-
-
-def better(protocol: Protocol, curve: str) -> str:
-    """Whether a lower or a higher area is better."""
-    of = next(one for one in protocol.curves if one.name == curve)
-    if of.kind == "metric":
-        return "lower" if curve == "infidelity" else "higher"
-    return "lower" if (of.kind == "deletion") != (of.score == "surprise") else "higher"
-
-
-def said(key: str, protocol: Protocol) -> str:
-    """The protocol in a few words."""
-    if is_suite(protocol):
-        return f"{protocol.name}, {protocol.label} class"
-    points = f"{protocol.budgets} points" if protocol.budgets else f"a point per {protocol.step}"
-    start = f", insertion from {protocol.start}" if protocol.start else ""
-    scale = "" if protocol.area == "unit" else f", area in {protocol.area}"
-    return f"{key}: {points}, reference {protocol.reference}{start}, {protocol.label} class{scale}"

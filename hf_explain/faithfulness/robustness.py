@@ -1,4 +1,4 @@
-"""Infidelity and max-sensitivity (Yeh et al., arXiv 1901.09392), by captum, one number per picture.
+"""Infidelity and max-sensitivity (Yeh et al., arXiv 1901.09392), one number per picture, as captum's.
 
 The random perturbations are the same for every picture, by the seed, whatever the batch.
 """
@@ -12,7 +12,7 @@ import torch
 from ..modeling.classifier import Classifier
 from ..modeling.errors import ExplainerError
 from ..modeling.perturbation import blend
-from .case import check_maps, color_gain, find_score, need_space, prepare
+from .case import Case, check_maps, color_gain, need_space, prepare
 from .correlations import grid_labels
 
 # Settings of Semantic Pullbacks (arXiv 2507.22832), for ground-truth targets: cells of 112 and 56 of 224 pixels become
@@ -56,40 +56,28 @@ def infidelity(
         normalize: scale each picture's map by the factor that makes the result least, so that only its shape counts.
         batch_size: pictures per forward.
     """
-    from captum.metrics import infidelity as by_captum
-
     case = prepare(classifier, pixel_values, attributions, targets, batch_size)
     if draws < 1:
         raise ExplainerError(f"draws={draws}; give at least 1.")
     if perturbation not in ("noise", "blocks"):
         raise ExplainerError(f"unknown perturbation {perturbation!r}; choose from noise, blocks.")
     if perturbation == "noise":
-        shape = draws, *case.pixel_values.shape[1:]
-        drawn = deviation * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-        perturb, count = noise_table(classifier, case.pixel_values, drawn)
+        noise = deviation * torch.randn(draws, *case.pixel_values.shape[1:], generator=seeded(seed))
+        perturb, count = noise_table(case, noise)
     else:
-        perturb, count = block_table(classifier, case.pixel_values, draws, grids, seed)
-    read = find_score(score)
-    maps = attributions.to(case.pixel_values.device).double()[:, None].expand_as(case.pixel_values)
-    found = []
-    for at in torch.arange(len(case)).split(batch_size):
-        at = at.to(case.targets.device)
-        pictures, classes = case.pixel_values[at], case.targets[at]
-        clean = read(classifier, case.logits[at], classes).double()
+        perturb, count = block_table(case, draws, grids, seed)
+    maps, parts = attributions.to(case.pixel_values.device).double()[:, None], []
 
-        def forward(pixels, pictures=pictures, classes=classes, clean=clean):
-            if pixels.shape == pictures.shape and torch.equal(pixels, pictures):  # which captum asks for every time
-                return clean
-            each = classes.repeat_interleave(len(pixels) // len(classes))
-            return read(classifier, classifier(pixels), each).double()
+    def alter(at, which):
+        altered = perturb(case.pixel_values[at], which)
+        parts.append((maps[at] * (case.pixel_values[at] - altered)).flatten(1).sum(1))
+        return altered
 
-        found.append(
-            by_captum(
-                forward, deal(perturb, len(at)), pictures, maps[at], n_perturb_samples=count,
-                max_examples_per_batch=min(batch_size, len(at) * count), normalize=normalize,
-            )
-        )  # fmt: skip
-    return torch.cat(found).float().cpu()
+    done = case.clean(score).double()[:, None] - case.altered(score, count, alter).double()  # (B, count)
+    said = torch.cat(parts).view_as(done)
+    if normalize:
+        said *= (said * done).sum(1, keepdim=True) / (said**2).sum(1, keepdim=True)
+    return ((said - done) ** 2).mean(1).float().cpu()
 
 
 @torch.no_grad()
@@ -117,83 +105,46 @@ def max_sensitivity(
         radius: largest change of a color from 0 to 1.
         batch_size: pictures per call of `method`.
     """
-    from captum.metrics import sensitivity_max as by_captum
-
     case = prepare(classifier, pixel_values, None, targets, batch_size)
     if draws < 1:
         raise ExplainerError(f"draws={draws}; give at least 1.")
-    clean = torch.cat(
-        [
-            method(classifier, x, t).detach()
-            for x, t in zip(case.pixel_values.split(batch_size), case.targets.split(batch_size), strict=True)
-        ]
-    )
+    clean = case.maps_of(method, case.targets)
     check_maps(pixel_values, clean)
-    shape = draws, *case.pixel_values.shape[1:]
-    drawn = radius * (2 * torch.rand(shape, generator=torch.Generator().manual_seed(seed)) - 1)
-    perturb, _ = noise_table(classifier, case.pixel_values, drawn)
-    found = []
-    for at in torch.arange(len(case)).split(max(1, batch_size // draws)):
+    noise = radius * (2 * torch.rand(draws, *case.pixel_values.shape[1:], generator=seeded(seed)) - 1)
+    perturb, _ = noise_table(case, noise)
+    moved = []
+    for at, which in case.pairs(draws):
+        maps = method(classifier, perturb(case.pixel_values[at], which), case.targets[at]).detach()
+        moved.append((maps - clean[at.to(clean.device)]).flatten(1).norm(dim=1))
+    return (torch.cat(moved).view(-1, draws).amax(1) / clean.flatten(1).norm(dim=1)).float().cpu()
 
-        def explain(pixels, target, at=at):
-            if isinstance(pixels, tuple):  # how captum asks for the maps of the unperturbed pictures, and wants them
-                return (clean[at],)
-            return method(classifier, pixels, target).detach()
 
-        found.append(
-            by_captum(
-                explain, case.pixel_values[at], second_of(deal(perturb, len(at))),
-                n_perturb_samples=draws, max_examples_per_batch=min(batch_size, len(at) * draws),
-                target=case.targets[at.to(case.targets.device)],
-            )
-        )  # fmt: skip
-    return torch.cat(found).float().cpu()
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 # ---- perturbations: functions of pictures and of which perturbation each gets ----
 
 
-def noise_table(classifier, like: torch.Tensor, drawn: torch.Tensor):
+def noise_table(case: Case, drawn: torch.Tensor):
     """Noise `drawn` (N, 3, H, W), in colors, that is taken away; and how many there are."""
-    noise = color_gain(classifier, like) * drawn.to(like)
+    noise = color_gain(case.classifier, case.pixel_values) * drawn.to(case.pixel_values)
     return (lambda pixels, which: pixels - noise[which]), len(noise)
 
 
-def block_table(classifier, like: torch.Tensor, draws: int, grids: Sequence[int], seed: int):
+def block_table(case: Case, draws: int, grids: Sequence[int], seed: int):
     """For each draw and grid, cell after cell becomes a random gray and stays it; and how many states that makes."""
-    random, masks, grays = torch.Generator().manual_seed(seed), [], []
-    height, width = like.shape[-2:]
+    random, masks, grays = seeded(seed), [], []
+    height, width = case.pixel_values.shape[-2:]
     for _ in range(draws):
         for grid in grids:
             cell, count = grid_labels(height, width, grid), grid * grid
             masks.append(cell <= torch.arange(count)[:, None, None])
             grays.append(torch.rand(count, generator=random)[cell].expand(count, -1, -1))
-    mask, gray, space = torch.cat(masks).to(like.device), torch.cat(grays).to(like), need_space(classifier)
+    mask, gray = torch.cat(masks).to(case.pixel_values.device), torch.cat(grays).to(case.pixel_values)
+    space = need_space(case.classifier)
 
     def perturb(pixels, which):
         return blend(pixels, mask[which], space.from_rgb(gray[which][:, None].expand(-1, 3, -1, -1)))
 
     return perturb, len(mask)
-
-
-def deal(perturb: Callable, pictures: int) -> Callable:
-    """What captum calls, for some perturbations at a time, with `pictures` pictures each repeated that often.
-
-    It gives (perturbation, perturbed pictures), in the order of the table, so how many captum asks for changes nothing.
-    """
-    done = 0
-
-    def dealt(pixels):
-        nonlocal done
-        samples = len(pixels) // pictures
-        which = torch.arange(done, done + samples, device=pixels.device).repeat(pictures)
-        done += samples
-        altered = perturb(pixels, which)
-        return pixels - altered, altered
-
-    return dealt
-
-
-def second_of(function: Callable) -> Callable:
-    """Takes one argument, by which captum tells that it wants no radius."""
-    return lambda pixels: function(pixels)[1]

@@ -21,11 +21,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """Its name, whether lower or higher is better, and whether it is a reference nothing was trained on."""
+    """Its name, whether lower or higher is better, its digits, and whether it is a reference nothing was trained on."""
 
     name: str
     better: str
     unseen: bool = False
+    digits: int = 3
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def tables(results: Mapping) -> dict[str, Table]:
         ]
         made[curve] = make_table(results, f"{curve.capitalize()} ({better} is better)", columns)
     columns = [
-        (Column(name, better), {m: one.get(key) for m, one in methods.items()})
+        (Column(name, better, digits=1 if key == "ms" else 3), {m: one.get(key) for m, one in methods.items()})
         for key, (name, better, _) in MORE.items()
         if any(key in one for one in methods.values())
     ]
@@ -70,16 +71,17 @@ def make_table(results: Mapping, title: str, columns: list[tuple[Column, dict]])
 
 def cells(column: Column, values: Mapping) -> dict[str, Cell]:
     """The values as they are printed, the best of the methods marked."""
-    digits = 1 if column.name == MORE["ms"][0] else 3
     found = {method: interval(value) for method, value in values.items()}
     rivals = {
-        m: round(mean, digits) for m, (mean, _, _) in found.items() if m not in YARDSTICKS and not math.isnan(mean)
+        m: round(mean, column.digits)
+        for m, (mean, _, _) in found.items()
+        if m not in YARDSTICKS and not math.isnan(mean)
     }
     first = (min if column.better == "lower" else max)(rivals.values(), default=None)
     return {
         method: Cell(
-            "–" if math.isnan(mean) else f"{mean:.{digits}f}",
-            "" if math.isnan(low) or math.isnan(high) else f"{low:.{digits}f}–{high:.{digits}f}",
+            "–" if math.isnan(mean) else f"{mean:.{column.digits}f}",
+            "" if math.isnan(low) or math.isnan(high) else f"{low:.{column.digits}f}–{high:.{column.digits}f}",
             len(rivals) > 1 and method in rivals and rivals[method] == first,
         )
         for method, (mean, low, high) in found.items()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..jobs.randomness import keyed
-from ..modeling.references import PER_PICTURE, PER_PIXEL, reference_image
+from ..modeling.references import find_reference, reference_image
 
 CLASSES, BLANK, TOP, BOTTOM, BUDGETS, GATES = range(6)  # what is drawn per picture; gates of layer i are GATES + i
 
@@ -63,9 +63,10 @@ def draw_reference(references: Sequence[str | float], generator: torch.Generator
 def draw_blank(classifier, pixel_values, reference, draws: Draws) -> torch.Tensor:
     """The reference of each picture; (1, 3, H, W) where it is the same for all."""
     one, space = pixel_values[:1], classifier.pixel_space
-    if reference in PER_PIXEL:
+    kind = find_reference(reference)
+    if kind.per_pixel:
         return draws.stack(pixel_values, BLANK, lambda g: reference_image(one, space, reference, g)[0])
-    return reference_image(pixel_values if reference in PER_PICTURE else one, space, reference)
+    return reference_image(pixel_values if kind.per_picture else one, space, reference)
 
 
 def draw_classes(logits: torch.Tensor, draws: Draws, runner_up: float, both: bool) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,7 +21,7 @@ from ..modeling.errors import ExplainerError, whole_number
 from ..modeling.perturbation import blend, rank_each
 from ..modeling.precision import widest_float
 from ..modeling.ranking import soft_topk
-from ..modeling.references import PER_PIXEL, reference_image
+from ..modeling.references import find_reference, reference_image
 from ..modeling.targets import read_targets
 from .objectives import cells
 from .refinement_settings import Refinement, read_settings
@@ -116,7 +116,7 @@ class Curves:
     def blank(self, reference: str | float, *key: int) -> torch.Tensor:
         """The reference of each picture; noise is the same for every picture of a seed and key."""
         one, space = self.pixel_values[:1], self.classifier.pixel_space
-        if reference in PER_PIXEL:
+        if find_reference(reference).per_pixel:
             random = keyed(self.seed, *key, device=one.device)
             return reference_image(one, space, reference, random).expand_as(self.pixel_values)
         return reference_image(self.pixel_values, space, reference)

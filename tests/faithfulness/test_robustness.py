@@ -110,7 +110,9 @@ def test_a_real_method():
     weights = torch.randn(3 * 16, 5, generator=torch.Generator().manual_seed(1))
     classifier = tiny(lambda x: x.flatten(1) @ weights)
     x, _, targets = case()
-    assert max_sensitivity(classifier, x, targets, method=METHODS["gradient"]).tolist() == [0.0] * 6
+    for batch_size in (1, 5, 32):  # also where a batch is of one picture
+        found = max_sensitivity(classifier, x, targets, method=METHODS["gradient"], batch_size=batch_size)
+        assert found.tolist() == [0.0] * 6
 
 
 @pytest.mark.parametrize("bad, message", [(torch.nan, "image 1 holds NaN"), (0.5, "image 1 is constant")])

@@ -11,8 +11,6 @@ from hf_explain import ExplainerError, PixelSpace
 from hf_explain.modeling.perturbation import blend, rank_pixels, top_mask
 from hf_explain.modeling.references import (
     MEAN_COLOR,
-    PER_PICTURE,
-    PER_PIXEL,
     RAW_REFERENCES,
     REFERENCES,
     read_reference,
@@ -152,9 +150,9 @@ def test_every_reference_is_of_the_kind_it_is_said_to_be():
     def draw(name, picture, seed=0):
         return reference_image(picture, PixelSpace(), name, torch.Generator().manual_seed(seed))
 
-    for name in (*REFERENCES, *RAW_REFERENCES):
-        assert (name in PER_PICTURE) == (not torch.equal(draw(name, one), draw(name, other))), name
-        assert (name in PER_PIXEL) == (not torch.equal(draw(name, one), draw(name, one, seed=1))), name
+    for name, kind in (REFERENCES | RAW_REFERENCES).items():
+        assert kind.per_picture == (not torch.equal(draw(name, one), draw(name, other))), name
+        assert kind.per_pixel == (not torch.equal(draw(name, one), draw(name, one, seed=1))), name
 
 
 def test_pixel_space_refuses_what_is_no_pixel_space():

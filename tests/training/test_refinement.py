@@ -130,7 +130,7 @@ def test_the_hard_loss_in_plain_loops(vit):
     x, maps = pictures(1), torch.randn(1, 64, 64, generator=generator())
     order, total = maps.flatten().argsort(descending=True), 0.0
     for reference in ("black", "blur"):
-        blank = REFERENCES[reference](x, vit.pixel_space, None)
+        blank = REFERENCES[reference].make(x, vit.pixel_space, None)
         for share in SHARES:
             removed, kept = x.clone().flatten(2), blank.clone().flatten(2)
             for pixel in order[: round(share * 4096)].tolist():
@@ -385,5 +385,5 @@ def test_noise_of_a_step_is_one_picture_for_all(vit):
     curves = curves_of(vit, pictures(3), 0, seed=4)
     blank = curves.blank("noise", 1)
     assert torch.equal(blank[0], blank[2]) and not torch.equal(blank, curves.blank("noise", 2))
-    expected = REFERENCES["noise"](pictures(1), vit.pixel_space, keyed(4, 1))
+    expected = REFERENCES["noise"].make(pictures(1), vit.pixel_space, keyed(4, 1))
     assert torch.equal(blank[:1], expected)
