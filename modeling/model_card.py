@@ -66,23 +66,30 @@ def model_card(explainer, repo_id: str, included: bool) -> str:
     code_id = json.dumps(repo_id, ensure_ascii=False)
     alone = in_code(f"AutoModel.from_pretrained({code_id}, trust_remote_code=True)")
     trained = "" if config.trained_steps else "**This explainer has not been trained: its maps mean nothing.** "
-    return f"""---
+    return CARD.format(
+        model_type=config.model_type, relation=relation, title=in_markdown(repo_id), which=which, slopes=slopes, kind=kind,
+        where=where, shown=shown, size=" x ".join(map(str, config.image_size)), explainer=type(explainer).__name__,
+        parameters=parameters, code_id=code_id, alone=alone, trained=trained,
+    )  # fmt: skip
+
+
+CARD = """---
 library_name: transformers
 tags:
 - image-attribution
 - hf-explain
-- {config.model_type}
+- {model_type}
 {relation}---
 
-# {in_markdown(repo_id)}
+# {title}
 
 Which pixels made the classifier say that? This explainer returns a map of every pixel's importance for {which}, in one
 forward pass{slopes}.
 
 - explains: {kind}, {where}
 - classes: {shown}
-- pictures: {config.image_size[0]} x {config.image_size[1]} pixels, as the image processor here returns them
-- head: `{type(explainer).__name__}`, {parameters:,} parameters
+- pictures: {size} pixels, as the image processor here returns them
+- head: `{explainer}`, {parameters:,} parameters
 
 ```python
 import hf_explain
