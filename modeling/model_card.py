@@ -68,8 +68,8 @@ def model_card(explainer, repo_id: str, included: bool) -> str:
     trained = "" if config.trained_steps else "**This explainer has not been trained: its maps mean nothing.** "
     return CARD.format(
         model_type=config.model_type, relation=relation, title=in_markdown(repo_id), which=which, slopes=slopes,
-        kind=kind, where=where, shown=shown, size=" x ".join(map(str, config.image_size)), explainer=type(explainer).__name__,
-        parameters=parameters, code_id=code_id, alone=alone, trained=trained,
+        kind=kind, where=where, shown=shown, size=" x ".join(map(str, config.image_size)),
+        explainer=type(explainer).__name__, parameters=parameters, code_id=code_id, alone=alone, trained=trained,
     )  # fmt: skip
 
 
