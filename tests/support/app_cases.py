@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
-from families import LABELS, build, processor
+from families import build, processor
 
 import hf_explain
 from hf_explain.data.scenes import draw_scene
@@ -18,10 +18,10 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def make_explainer(folder, labels=LABELS):
+def make_explainer(folder):
     """The folder of an untrained explainer with its classifier inside, as a string."""
     explainer = hf_explain.RankingExplainerForImageClassification.from_classifier(
-        build("resnet", labels=labels), processor(64), preset="tiny"
+        build("resnet"), processor(64), preset="tiny"
     )
     explainer.save_pretrained(folder, include_classifier=True)
     return str(folder)
@@ -46,7 +46,7 @@ def png_header(width, height):
 def write_bomb(path):
     """400 million black pixels in a file of 400 kB."""
     side = 20_000
-    packer, data = zlib.compressobj(9), []
+    packer = zlib.compressobj(9)
     line = b"\0" + bytes(side // 8)
     data = [packer.compress(line) for _ in range(side)] + [packer.flush()]
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
