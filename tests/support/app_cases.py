@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
-from families import build, processor
+from families import LABELS, build, processor
 
 import hf_explain
 from hf_explain.data.scenes import draw_scene
@@ -18,10 +18,10 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def make_explainer(folder):
+def make_explainer(folder, labels=LABELS):
     """The folder of an untrained explainer with its classifier inside, as a string."""
     explainer = hf_explain.RankingExplainerForImageClassification.from_classifier(
-        build("resnet"), processor(64), preset="tiny"
+        build("resnet", labels=labels), processor(64), preset="tiny"
     )
     explainer.save_pretrained(folder, include_classifier=True)
     return str(folder)
