@@ -20,17 +20,16 @@ except ImportError:  # also raised for a folder of that name
         return function
 
 
+KEPT = 32  # answers, each with arrays of the picture's size, and as many pictures
+
+
 class Answers:
-    """What `ask(view, name, *question)` and `open(path, name)` say: a function of `views`, of the model of that name.
+    """`ask(view, name, *question)` is what a function of `views` says of the model of that name, `open` the picture."""
 
-    Args:
-        kept: how many answers, each with arrays of the picture's size, stay in memory.
-    """
-
-    def __init__(self, models: Models, kept: int = 32):
+    def __init__(self, models: Models):
         self.models = models
-        self.ask = lru_cache(kept)(gpu(self.compute))
-        self.open = lru_cache(kept)(partial(read_upload, limits=models.limits))
+        self.ask = lru_cache(KEPT)(gpu(self.compute))
+        self.open = lru_cache(KEPT)(partial(read_upload, limits=models.limits))
 
     def compute(self, view: Callable, name: str, *question) -> Any:
         with self.models.use(name) as model:

@@ -10,6 +10,7 @@ from .views import SEED, Map
 
 OWN = "demo"  # the model of `demo_explainer`
 
+REGISTERING = "import hf_explain  # noqa: F401 (registers the task with transformers)"
 PLAIN = 'explain = pipeline("image-attribution", model={})'
 INSIDE = """inside = ExplainerForImageClassification.from_pretrained({}).classifier
 explain = pipeline("image-attribution", model=inside.model, image_processor=inside.image_processor)"""
@@ -21,8 +22,7 @@ def code(models: Models, name: str, one: Map, file: str, colors: str, opacity: f
     ours = callable(own)  # not by the name: a folder may have that of the app's own model
     source = "demo_explainer()" if ours else repr(name)
     inside = one.method != LEARNED and LEARNED in models.load(name).methods  # of an explainer, its classifier is asked
-    first = "import hf_explain  # noqa: F401 (registers the task with transformers)"
-    imports = "from hf_explain import ExplainerForImageClassification" if inside else first
+    imports = "from hf_explain import ExplainerForImageClassification" if inside else REGISTERING
     imports += "\nfrom hf_explain.demo.kept import demo_explainer" if ours else ""
     settings = "".join(f", {key}={value!r}" for key, value in options(one).items())
     label = repr(one.prediction.name).replace('"', '\\"')  # which could end the docstring

@@ -36,7 +36,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a classifier says of a picture: the most probable classes, and the names of all it knows."""
+    """What a classifier says of a picture: the most probable classes; the names and methods to choose from."""
 
     top: tuple[Prediction, ...]
     names: tuple[str, ...]

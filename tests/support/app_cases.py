@@ -46,7 +46,7 @@ def png_header(width, height):
 def write_bomb(path):
     """400 million black pixels in a file of 400 kB."""
     side = 20_000
-    packer, data = zlib.compressobj(9), []
+    packer = zlib.compressobj(9)
     line = b"\0" + bytes(side // 8)
     data = [packer.compress(line) for _ in range(side)] + [packer.flush()]
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
