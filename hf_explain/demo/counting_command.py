@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
-from typing import get_type_hints
 
-from ..jobs.flags import documented, flag
+from ..jobs.flags import add_flags, read_flags
 from .counting import Counting
 from .counting import run as run_counting
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    helps, types = documented(Counting), get_type_hints(Counting)
-    for field in fields(Counting):
-        parser.add_argument(f"--{field.name}", **flag(types[field.name], field.default, helps[field.name]))
+    add_flags(parser, Counting)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    run_counting(Counting(**{field.name: getattr(arguments, field.name) for field in fields(Counting)}))
+    run_counting(read_flags(Counting, arguments))
     return 0
