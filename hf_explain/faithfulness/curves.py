@@ -40,7 +40,7 @@ class Engine:
         emptied = dict.fromkeys(name for name, _, count in states if count == total)
         empty = {name: self.blank(blanks[name], name) for name in emptied}
         known |= {(name, side, total): empty[name] for name, side, _ in states if name in empty}
-        results = {}
+        results: dict[str, dict[str, torch.Tensor]] = {}
         for name, one in maps.items():
             order = removal_order(one.to(pictures.device), protocol)
             logits = known | self.between(pictures, blanks, order, [s for s in states if s not in known], total)
