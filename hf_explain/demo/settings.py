@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..data.small_classifiers import RECIPES, Recipe, build_classifier, check_recipe
-from ..faithfulness.measurement import read_protocol
+from ..faithfulness.protocols import read_protocol
 from ..jobs.flags import setting
 from ..modeling.configuration_explainer import RankingExplainerConfig
 from ..modeling.errors import ExplainerError

@@ -117,13 +117,12 @@ def draw(results: dict, settings: Settings) -> dict[str, PIL.Image.Image]:
             panels[c.name] = (c.name.replace("_", " ").capitalize(), f"{c.better} is better", along, up)
         curves: dict[str, dict] = {}
         for name, method in results["methods"].items():
-            label = name.replace("_", " ")
-            curves[label] = {}
+            own: dict = {}
+            curves[name.replace("_", " ")] = own
             for c in shown:
-                found = method["curves"][f"{key}/{c.name}"]
-                after = round((len(found["mean"]) - 1) * (1 / protocol.end - 1))  # what a curve to 90 % leaves out
-                for end, values in (("", found["mean"]), ("_low", found["low"]), ("_high", found["high"])):
-                    curves[label][c.name + end] = [*values, *[None] * after]
+                for end, values in method["curves"][f"{key}/{c.name}"].items():
+                    after = round((len(values) - 1) * (1 / protocol.end - 1))  # what a curve to 90 % leaves out
+                    own[c.name if end == "mean" else f"{c.name}_{end}"] = [*values, *[None] * after]
         gray = [RANDOM] if RANDOM in curves else []
         figures[f"curves-{key.replace('/', '-')}.png"] = draw_curves(curves, gray, protocol.said(key), panels=panels)
     return figures

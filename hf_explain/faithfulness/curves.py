@@ -11,7 +11,7 @@ from ..modeling.classifier import Classifier
 from ..modeling.perturbation import order_each
 from ..modeling.references import find_reference, reference_image
 from .case import find_score
-from .protocols import Curve, Protocol
+from .protocols import Protocol
 
 Reference = str | float  # a name, or a gray
 State = tuple[Reference, str, int]  # towards which reference, which end of the order is gone, how many units
@@ -40,13 +40,15 @@ class Engine:
         emptied = dict.fromkeys(name for name, _, count in states if count == total)
         empty = {name: self.blank(blanks[name], name) for name in emptied}
         known |= {(name, side, total): empty[name] for name, side, _ in states if name in empty}
-        results = {}
+        results: dict[str, dict[str, torch.Tensor]] = {}
         for name, one in maps.items():
             order = removal_order(one.to(pictures.device), protocol)
             logits = known | self.between(pictures, blanks, order, [s for s in states if s not in known], total)
-            results[name] = {
-                curve.name: self.curve(curve, points[curve.name], logits, targets) for curve in protocol.curves
-            }
+            results[name] = {}
+            for curve in protocol.curves:
+                read = find_score(curve.score)
+                scores = [read(self.classifier, logits[state], targets) for state in points[curve.name]]
+                results[name][curve.name] = torch.stack(scores, 1).cpu()
         return results, targets.cpu()
 
     def between(self, pictures, blanks, order, states: Iterable[State], total: int) -> dict[State, torch.Tensor]:
@@ -60,11 +62,6 @@ class Engine:
             for count, found in self.walk(pictures, blanks[name], first, sorted(counts), total):
                 logits[name, side, count] = found
         return logits
-
-    def curve(self, curve: Curve, points: list[State], logits: dict[State, torch.Tensor], targets) -> torch.Tensor:
-        """Scores (n, points) on the CPU."""
-        read = find_score(curve.score)
-        return torch.stack([read(self.classifier, logits[state], targets) for state in points], 1).cpu()
 
     def walk(self, pictures, blank, order, counts: list[int], total: int) -> Iterator[tuple[int, torch.Tensor]]:
         """(count, logits) with the first `count` units of `order` gone, for rising counts.

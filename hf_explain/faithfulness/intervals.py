@@ -42,6 +42,5 @@ def paired(ours, theirs, seed: int = 0) -> dict[str, float]:
     >>> round(found["mean"], 3)
     0.1
     """
-    if np.ndim(ours[0]):
-        return interval([np.asarray(a) - np.asarray(b) for a, b in zip(ours, theirs, strict=True)], seed)
-    return interval(np.asarray(ours) - np.asarray(theirs), seed)
+    pairs = zip(ours, theirs, strict=True) if np.ndim(ours[0]) else [(ours, theirs)]  # several models, or one
+    return interval([np.asarray(a) - np.asarray(b) for a, b in pairs], seed)

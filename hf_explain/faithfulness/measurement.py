@@ -17,10 +17,8 @@ from ..modeling.errors import ExplainerError
 from ..modeling.targets import read_targets
 from .case import check_maps
 from .curves import Engine, area_under
-from .protocols import PRESETS, Curve, Protocol, read_protocol
-from .report import Report, better_by
-
-__all__ = ["PRESETS", "Curve", "Protocol", "Report", "better_by", "check_maps", "measure", "read_protocol"]
+from .protocols import Protocol, read_protocol
+from .report import Report
 
 
 @overload

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 
 import torch
 
@@ -14,11 +15,9 @@ from .report import Report
 from .robustness import SP as ROBUSTNESS
 from .robustness import infidelity
 
-METRICS: dict[str, tuple[Callable[..., torch.Tensor], dict]] = {
-    "infidelity": (infidelity, ROBUSTNESS["infidelity"]),
-    "faithfulness_correlation": (faithfulness_correlation, CORRELATIONS["faithfulness_correlation"]),
-    "faithfulness_estimate": (faithfulness_estimate, CORRELATIONS["faithfulness_estimate"]),
-    "monotonicity_correlation": (monotonicity_correlation, CORRELATIONS["monotonicity_correlation"]),
+METRICS = {
+    metric.__name__: partial(metric, **(ROBUSTNESS | CORRELATIONS)[metric.__name__])
+    for metric in (infidelity, faithfulness_correlation, faithfulness_estimate, monotonicity_correlation)
 }
 
 
@@ -28,18 +27,15 @@ def measure_metrics(
     """A report of every method's maps; there are no curves in it."""
     if targets is None:
         targets = all_logits(classifier, pixel_values, batch_size).argmax(-1)
-    settings = {curve.name: METRICS[curve.name][1] for curve in protocol.curves}
+    metrics = {curve.name: METRICS[curve.name] for curve in protocol.curves}
+    settings = {name: metric.keywords for name, metric in metrics.items()}
     description = {
         "name": protocol.name, "metrics": settings, "label": protocol.label, "seed": protocol.seed,
         "size": list(pixel_values.shape[-2:]), "pictures": len(pixel_values),
     }  # fmt: skip
     reports = {}
     for name, one in maps.items():
-        areas = {
-            metric: METRICS[metric][0](
-                classifier, pixel_values, one, targets, seed=protocol.seed, batch_size=batch_size, **options
-            )
-            for metric, options in settings.items()
-        }
+        call = classifier, pixel_values, one, targets
+        areas = {key: metric(*call, seed=protocol.seed, batch_size=batch_size) for key, metric in metrics.items()}
         reports[name] = Report(areas, {}, targets.cpu(), description)
     return reports
