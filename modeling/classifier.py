@@ -1,4 +1,4 @@
-"""`Classifier`: a model together with the space its pictures live in and its labels."""
+"""`Classifier`: a frozen model together with its labels, in the space its pictures live in."""
 
 from __future__ import annotations
 

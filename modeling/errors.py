@@ -1,4 +1,4 @@
-"""What is said of wrong input: the one error, and how wrong names and numbers are refused."""
+"""How wrong input is refused: the one error, the nearest name, the least number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an explainer is read back: its class, its head, and the frozen models that its config names."""
+"""How an explainer is read back: its class, its head, the frozen models that its config names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person gives the pipeline: one picture or many, read in batches, and the classes to explain."""
+"""What a person gives the pipeline, one picture or many, read in batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""References: what removed pixels become, in the space of `pixel_values` and broadcastable to it."""
+"""References: what removed pixels become, in the space of `pixel_values`, broadcastable to it."""
 
 from __future__ import annotations
 

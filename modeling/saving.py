@@ -1,4 +1,4 @@
-"""What a checkpoint of an explainer holds besides the head, and how it is pushed."""
+"""What of an explainer is written besides its head, to a folder or to the Hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sinkhorn's iterations and their exact gradient, in little memory; `ranking.gumbel_sinkhorn` is how to call them."""
+"""Sinkhorn's iterations with their exact gradient, in little memory; `ranking.gumbel_sinkhorn` is how to call them."""
 
 from __future__ import annotations
 

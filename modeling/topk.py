@@ -1,4 +1,4 @@
-"""The thresholds of soft top-k masks and their implicit gradient; `ranking.soft_topk` is how to call them."""
+"""The thresholds of soft top-k masks, with their implicit gradient; `ranking.soft_topk` is how to call them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set opened by its name: where its rows are and which column holds the pictures."""
+"""A data set opened by its name: where its rows are, which column holds the pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hf-explain demo`: everything once, on embedded pictures and with no network."""
+"""`hf-explain demo`: everything once, on embedded pictures, with no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A learned explainer beside other methods, on pictures whose evidence is known: values and their summary."""
+"""A learned explainer beside other methods, on pictures whose evidence is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The app's own model, for when there is no network: the demo's classifier and explainer, trained once and kept."""
+"""The app's own model, for when there is no network: what the demo trains, trained once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a demo writes down: its results as a dict, and the pictures of its report."""
+"""What a demo writes down for its report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a demo can be told: its settings, which of them cannot work, and how long they take."""
+"""What a demo can be told: its settings, which of them cannot work, how long they take."""
 
 from __future__ import annotations
 

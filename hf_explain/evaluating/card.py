@@ -1,4 +1,4 @@
-"""Measured numbers in an explainer's card: as `model-index`, and as a table a person can read."""
+"""Measured numbers in an explainer's card: for the Hub's widgets as `model-index`, for people as a table."""
 
 from __future__ import annotations
 

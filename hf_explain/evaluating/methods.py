@@ -1,4 +1,4 @@
-"""Which methods a survey compares: training-free ones by name, and what a learned explainer can do."""
+"""Which methods a survey compares: training-free ones by name, beside what a learned explainer can do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The card of a data set of maps: what is in it and how it was made; no number that was not measured."""
+"""The card of a data set of maps: what is in it, how it was made; no number that was not measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The curves of a protocol: what the classifier has to see for them, seen once, and the areas under them."""
+"""The curves of a protocol: what the classifier has to see for them, seen once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a measurement gives: `Report`, and whether one is better than another."""
+"""What a measurement gives: `Report`, to be read or compared with another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well maps segment an object, as LTX measures it: a map is stretched to [0, 1] and cut at its mean.
+"""How well maps segment an object, as LTX measures it: a map is stretched to [0, 1], then cut at its mean.
 
 Everything is counted per picture, and summed up over the data set only at the end, so batches do not matter.
 """

@@ -1,4 +1,4 @@
-"""The pictures of a method, a few at a time, with the classes to explain; and the bar of a method that is slow."""
+"""The pictures of a method, a few at a time, with the classes to explain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradient of the class's logit with respect to the pixels, and what is read directly from it."""
+"""Gradient of the class's logit with respect to the pixels: maps that are read directly from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guided backpropagation (arXiv 1412.6806), and Grad-CAM with its detail.
+"""Guided backpropagation (arXiv 1412.6806), alone or as the detail of Grad-CAM.
 
 captum's hooks ReLU modules of the model; here one thread's calls of ReLU are differentiated otherwise, so nothing of
 the model changes, and a module that is called twice is no trouble.

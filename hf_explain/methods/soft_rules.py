@@ -1,4 +1,4 @@
-"""The softened backward rules of single functions, and the tables of which function has one.
+"""The softened backward rules of single functions, in tables of which function has one.
 
 A rule is called as `rule(mode, function, args, kwargs)`, with the `SoftBackward` it belongs to, and returns what the
 function returns: the same value, another gradient.

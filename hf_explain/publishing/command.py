@@ -1,4 +1,4 @@
-"""`hf-explain publish`: an explainer with card, and if wanted remote code and a Space, to the Hub."""
+"""`hf-explain publish`: an explainer with its card to the Hub, if wanted with remote code or a Space."""
 
 from __future__ import annotations
 

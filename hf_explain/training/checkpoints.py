@@ -1,4 +1,4 @@
-"""A run on the disk: checkpoints that are whole or not there, the best explainer, and the log.
+"""A run on the disk: checkpoints that are whole or not there.
 
     output_dir/                  the best explainer, as `from_pretrained` reads it
     output_dir/checkpoint-<step> the explainer of that step and all that is needed to go on exactly from there

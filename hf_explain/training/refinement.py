@@ -1,4 +1,4 @@
-"""A few steps of descent on a picture's own map, learned or not: slower than the map, and closer to what is measured.
+"""A few steps of descent on a picture's own map, learned or not: slower than the map, closer to what is measured.
 
 "Learn to Rank" (arXiv 2604.05819) names an optional refinement but does not publish its recipe; this one is ours. To
 the standardized map a residual is added, zero at first: a sum of grids. Each step draws one budget per stratum, removes
