@@ -1,4 +1,4 @@
-"""Explained pictures as rows of a data set: one per pair of picture, class; maps in float16."""
+"""Explained pictures as rows of a data set: a row per class of a picture, maps in float16."""
 
 from __future__ import annotations
 
