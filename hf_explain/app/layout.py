@@ -10,6 +10,7 @@ import gradio as gr
 from gradio.data_classes import ImageData
 
 from ..methods import METHODS
+from ..modeling.references import REFERENCES
 from . import painting
 from .answers import Answers
 from .events import HEATMAP, IMPORTANT, MOVE_LENGTH, MOVE_STEPS, REFINE_STEPS, SMALLEST, Events, Upload
@@ -18,7 +19,6 @@ from .refusals import answering
 from .style import HEADER
 
 VIEW: list[Any] = ["download", "fullscreen"]  # of a picture; gradio would also offer to post it elsewhere
-REFERENCES = ["black", "blur", "mean", "noise"]
 FORGET = (600, 3600)  # seconds: how often files are looked through, and the age at which they go
 OFFERED = [LEARNED, *METHODS]  # until a model says which it has
 TYPED = "an image classifier or explainer: one of these, or any id of the Hub"
@@ -105,7 +105,7 @@ class Page:
             with gr.Column(scale=6, min_width=300):
                 self.drawing = gr.HTML(padding=False)
                 self.scrubber = gr.Slider(0, 100, value=20, step=5, label="Pixels removed or brought back, %")
-                self.reference = gr.Dropdown(REFERENCES, value="black", label="Removed pixels become")
+                self.reference = gr.Dropdown(sorted(REFERENCES), value="black", label="Removed pixels become")
             self.removed, self.restored = draw_picture("removed", scale=3), draw_picture("brought back", scale=3)
         with gr.Accordion("All numbers, and how they were measured", open=False):
             self.numbers = gr.JSON(show_label=False)
