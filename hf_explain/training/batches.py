@@ -81,7 +81,16 @@ def load(dataset, batches: Iterable[list[int]], num_workers: int) -> Iterator[to
         worker_init_fn=leave_signals_to_the_main_process,
         generator=torch.Generator(),  # else making an iterator would draw from everybody's
     )
-    return map(stack, loader)
+    return stacked(iter(loader))
+
+
+def stacked(read) -> Iterator[torch.Tensor]:
+    """The workers end with the last batch, or with what breaks off: at exit they would ignore the signal to end."""
+    try:
+        yield from map(stack, read)
+    finally:
+        if end := getattr(read, "_shutdown_workers", None):  # torch has no public name for it
+            end()
 
 
 def leave_signals_to_the_main_process(worker: int) -> None:

@@ -1,6 +1,7 @@
 """The order of the pictures, and streams: the same for any number of processes, and after a restart."""
 
 import json
+import multiprocessing
 
 import datasets
 import pytest
@@ -8,7 +9,7 @@ import torch
 from training_cases import ROWS, SIZE, equal, run
 
 from hf_explain import ExplainerError
-from hf_explain.training.batches import Order, Stream
+from hf_explain.training.batches import Order, Stream, load
 
 # ---- the order of the pictures ----
 
@@ -31,6 +32,17 @@ def test_the_order_is_the_same_for_any_number_of_processes():
 
 def test_workers_change_nothing(whole):
     assert equal(run(num_workers=2)[0], whole[0])
+
+
+def test_workers_end_with_what_breaks_off():
+    """Not at the exit of the process, which would wait for them forever: they ignore the signal to end."""
+    before = set(multiprocessing.active_children())
+    batches = load([*ROWS[:6], {}], [[0, 1], [2, 3], [4, 6]], num_workers=2)
+    next(batches)
+    assert len(set(multiprocessing.active_children()) - before) == 2
+    with pytest.raises(ExplainerError, match="without 'pixel_values'") as error:
+        list(batches)
+    assert set(multiprocessing.active_children()) == before and error.tb is not None  # which holds the iterator
 
 
 # ---- streams ----
