@@ -31,25 +31,34 @@ class Line:
 
 
 def mosaic(
-    lines: Sequence[Line], heads: Sequence[str], title: str, side: int, legend: Sequence = (), names: int = 0
+    lines: Sequence[Line],
+    heads: Sequence[str],
+    title: str,
+    side: int,
+    legend: Sequence = (),
+    names: int = 0,
+    most: int = 3,
 ) -> PIL.Image.Image:
     """The figure, with a column `side` CSS pixels wide per head, right of `names` pixels for the names of the lines.
 
     Args:
         legend: texts and pictures, from left to right under all lines.
+        most: lines of the title, and of a legend that is one text.
     """
     left = [MARGIN + names + column * (side + GAP) for column in range(len(heads))]
     width = left[-1] + side + MARGIN
-    titles = wrap(title, BIG, width - 2 * MARGIN, 3)
+    titles = wrap(title, BIG, width - 2 * MARGIN, most)
     columns = [[line for part in head.split("\n") for line in wrap(part, NORMAL, side, 3)] for head in heads]
     beside = [wrap(line.name, NORMAL, names - GAP, 3) for line in lines]
     notes = [[wrap(note, SMALL, side, 3) for note in line.notes] for line in lines]
     tall = [max(picture.height for picture in line.pictures if picture) / DENSITY for line in lines]
     under = [PAD + block(SMALL, max(map(len, some))) + BETWEEN if some else GAP / 2 for some in notes]
+    alone = most if len(legend) == 1 else 1  # lines of a text
+    foot = max([1, *(len(wrap(part, SMALL, width - 2 * MARGIN, alone)) for part in legend if isinstance(part, str))])
     top = MARGIN + block(BIG, len(titles)) + (2 * PAD if titles else 0)
     body = top + block(NORMAL, max(map(len, columns))) + PAD
     with house_style():
-        page = blank(width, math.ceil(body + sum(tall) + sum(under)) + block(SMALL, 1) + MARGIN)
+        page = blank(width, math.ceil(body + sum(tall) + sum(under)) + block(SMALL, foot) + MARGIN)
         write(page, MARGIN, MARGIN, titles, BIG)
         for x, text in zip(left, columns):  # stand on one line
             write(page, x, body - PAD - block(NORMAL, len(text)), text, NORMAL)
@@ -67,7 +76,7 @@ def mosaic(
         x = MARGIN
         for part in legend:
             if isinstance(part, str):
-                write(page, x, y, wrap(part, SMALL, width - MARGIN - x, 1), SMALL, FAINT)
+                write(page, x, y, wrap(part, SMALL, width - MARGIN - x, alone), SMALL, FAINT)
                 x += round(measure(part, SMALL)) + PAD
             else:
                 paste(page, x, y + (block(SMALL, 1) - part.height / DENSITY) // 2, part)
