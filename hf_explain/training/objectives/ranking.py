@@ -1,4 +1,4 @@
-"""What explainers are trained for: functions of an explainer, a batch and its random draws.
+"""Deletion and insertion as a loss: the objective of ranking explainers (Learn to Rank).
 
 `ranking_loss` is deletion and insertion themselves, made differentiable: the map is pooled to a grid, softly ranked,
 and the classifier sees the picture at several budgets with the most important cells removed, or only them kept.
