@@ -22,7 +22,7 @@ from .frozen_models import (
 
 def load_explainer(cls, load, name, args: tuple, kwargs: dict, *, classifier, backbone, with_classifier: bool):
     """(explainer of class `cls`, loading info); `load` is transformers' own `from_pretrained` of that class."""
-    hub = {k: kwargs[k] for k in HUB_ARGUMENTS if k in kwargs}
+    hub = of_hub(kwargs)
     if name is not None and kwargs.get("config") is None:
         require_own_config(cls, name, hub, kwargs)
     asked = take_attention(kwargs)
@@ -33,14 +33,19 @@ def load_explainer(cls, load, name, args: tuple, kwargs: dict, *, classifier, ba
     return explainer, info
 
 
+def of_hub(kwargs: dict) -> dict:
+    """Those of the arguments that say where on the Hub, and with whose token."""
+    return {k: kwargs[k] for k in HUB_ARGUMENTS if k in kwargs}
+
+
 def pinned(name, kwargs: dict) -> dict:
     """The arguments with the commit that the Hub id `name` stands for now."""
-    return kwargs if name is None else kwargs | pin(name, {k: kwargs[k] for k in HUB_ARGUMENTS if k in kwargs})
+    return kwargs if name is None else kwargs | pin(name, of_hub(kwargs))
 
 
 def find_class(base, name, kwargs: dict):
     """The explainer class of the checkpoint `name`, from the Auto mapping."""
-    hub = {k: kwargs[k] for k in HUB_ARGUMENTS if k in kwargs}
+    hub = of_hub(kwargs)
     config = kwargs.get("config") or AutoConfig.from_pretrained(name, subfolder=kwargs.get("subfolder") or "", **hub)
     actual = AutoModel._model_mapping.get(type(config), None)
     if actual is None or not issubclass(actual, base):

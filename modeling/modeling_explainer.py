@@ -21,7 +21,7 @@ from .configuration_explainer import ExplainerConfig
 from .errors import ExplainerError
 from .feature_maps import FeatureMap, choose_features, read_features
 from .frozen_models import check_fingerprint, name_of
-from .loading import find_class, load_explainer, pinned
+from .loading import find_class, load_explainer, of_hub, pinned
 from .making import head_options, initialize, make_config
 from .model_call import call, check_pictures
 from .pixel_space import PixelSpace
@@ -98,7 +98,7 @@ class ExplainerForImageClassification(PreTrainedModel):
             seed: of the head's initial weights.
         """
         loading = {k: options.pop(k) for k in (*HUB_ARGUMENTS, "dtype", "attn_implementation") if k in options}
-        hub = {k: loading[k] for k in HUB_ARGUMENTS if k in loading}
+        hub = of_hub(loading)
         head = head_options(cls, preset, options)
         given = isinstance(classifier, (str, os.PathLike))
         token = {} if given else {k: loading.pop(k) for k in ("token", "cache_dir", "local_files_only") if k in loading}

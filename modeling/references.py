@@ -94,7 +94,7 @@ def _rise_blur(pixel_values, space, generator):
     return F.conv2d(rows, weights.transpose(2, 3), padding=(5, 0), groups=len(weights))
 
 
-REFERENCES = {
+REFERENCES = {  # what training draws from, and whatever else asks for a color or a blur
     "black": _color(0.0, 0.0, 0.0),
     "mean": _color(*MEAN_COLOR),
     "blur": Reference(_blur, per_picture=True),

@@ -68,7 +68,7 @@ def aggatt_sheet(
         lines.append(Line(examples, [f"{short} {one.score:.2f}" for one in found.bins], said=["one of them"]))
     against = ", red: against" if any(b.mean.min() < 0 for _, found in rows for b in found.bins) else ""
     heads = [called(one) for one in rows[0][1].bins]
-    return mosaic(lines, heads, title, side, [f"{short}: {words}.  green: for the class{against}."], NAMES, most=5)
+    return mosaic(lines, heads, title, side, f"{short}: {words}.  green: for the class{against}.", NAMES, most=5)
 
 
 def called(part: Bin) -> str:

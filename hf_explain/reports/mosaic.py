@@ -35,15 +35,15 @@ def mosaic(
     heads: Sequence[str],
     title: str,
     side: int,
-    legend: Sequence = (),
+    legend: str | Sequence = (),
     names: int = 0,
     most: int = 3,
 ) -> PIL.Image.Image:
     """The figure, with a column `side` CSS pixels wide per head, right of `names` pixels for the names of the lines.
 
     Args:
-        legend: texts and pictures, from left to right under all lines.
-        most: lines of the title, and of a legend that is one text.
+        legend: a text under all lines, or texts and pictures from left to right.
+        most: lines of the title, and of such a text.
     """
     left = [MARGIN + names + column * (side + GAP) for column in range(len(heads))]
     width = left[-1] + side + MARGIN
@@ -53,12 +53,11 @@ def mosaic(
     notes = [[wrap(note, SMALL, side, 3) for note in line.notes] for line in lines]
     tall = [max(picture.height for picture in line.pictures if picture) / DENSITY for line in lines]
     under = [PAD + block(SMALL, max(map(len, some))) + BETWEEN if some else GAP / 2 for some in notes]
-    alone = most if len(legend) == 1 else 1  # lines of a text
-    foot = max([1, *(len(wrap(part, SMALL, width - 2 * MARGIN, alone)) for part in legend if isinstance(part, str))])
+    foot = wrap(legend, SMALL, width - 2 * MARGIN, most) if isinstance(legend, str) else []
     top = MARGIN + block(BIG, len(titles)) + (2 * PAD if titles else 0)
     body = top + block(NORMAL, max(map(len, columns))) + PAD
     with house_style():
-        page = blank(width, math.ceil(body + sum(tall) + sum(under)) + block(SMALL, foot) + MARGIN)
+        page = blank(width, math.ceil(body + sum(tall) + sum(under)) + block(SMALL, max(1, len(foot))) + MARGIN)
         write(page, MARGIN, MARGIN, titles, BIG)
         for x, text in zip(left, columns):  # stand on one line
             write(page, x, body - PAD - block(NORMAL, len(text)), text, NORMAL)
@@ -73,10 +72,11 @@ def mosaic(
             for x, text in zip(left, texts):
                 write(page, x, y + high + PAD, text, SMALL, FAINT)
             y += high + below
+        write(page, MARGIN, y, foot, SMALL, FAINT)
         x = MARGIN
-        for part in legend:
+        for part in () if foot else legend:
             if isinstance(part, str):
-                write(page, x, y, wrap(part, SMALL, width - MARGIN - x, alone), SMALL, FAINT)
+                write(page, x, y, wrap(part, SMALL, width - MARGIN - x, 1), SMALL, FAINT)
                 x += round(measure(part, SMALL)) + PAD
             else:
                 paste(page, x, y + (block(SMALL, 1) - part.height / DENSITY) // 2, part)
