@@ -14,6 +14,7 @@ from transformers.utils.hub import resolve_revision
 from .errors import ExplainerError
 from .feature_maps import FeatureMap, probe
 from .model_call import call, configured_size
+from .packing import packs
 from .pixel_space import PixelSpace
 from .targets import target_index
 
@@ -97,8 +98,9 @@ class Classifier(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Logits (B, num_labels)."""
-        logits = getattr(call(self.model, pixel_values.to(self.dtype)), "logits", None)
-        return self.check_logits(logits)
+        parts = packs(self.model, pixel_values.to(self.dtype))
+        logits = [self.check_logits(getattr(call(self.model, part), "logits", None)) for part in parts]
+        return torch.cat(logits) if len(logits) > 1 else logits[0]
 
     def check_logits(self, logits):
         if logits is None or logits.ndim != 2:

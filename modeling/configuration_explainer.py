@@ -10,6 +10,7 @@ from .pixel_space import PixelSpace
 from .slopes import BASELINES
 
 FORMAT_VERSION = 1
+FINEST = (1, 2, 4)
 
 
 class ExplainerConfig(PreTrainedConfig):
@@ -89,6 +90,8 @@ class RankingExplainerConfig(ExplainerConfig):
         hidden_size: channels of the decoder at stride 16 and coarser, and of a class embedding.
         pixel_size: channels at full resolution. Strides between have hidden_size / 2, / 4, ..., at least pixel_size.
         num_blocks: residual blocks at the coarsest resolution; every other one has one.
+        finest: pixels of the picture a cell of the finest features: 1, 2 or 4; maps are brought from there to the
+            picture's size. Explainers are made with what leaves about 64 cells a side.
         hybrid: the maps also see the slopes of the class's logit half-way to `slope_references`: one more forward of as
             many pictures, and a backward per class, for pixels that the hidden states are too coarse to tell apart.
         slope_references: names of references, or grays in [0, 1].
@@ -101,6 +104,7 @@ class RankingExplainerConfig(ExplainerConfig):
     hidden_size: int = 160
     pixel_size: int = 8
     num_blocks: int = 2
+    finest: int = 1
     hybrid: bool = False
     slope_references: list = field(default_factory=lambda: list(BASELINES))
     neighborhood: int = 1
@@ -111,6 +115,8 @@ class RankingExplainerConfig(ExplainerConfig):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1 or value % multiple:
                 what = f"positive multiple of {multiple}" if multiple > 1 else "integer of at least 1"
                 raise ExplainerError(f"{name}={value!r}; give a{'n' if multiple == 1 else ''} {what}.")
+        if isinstance(self.finest, bool) or self.finest not in FINEST:
+            raise ExplainerError(f"finest={self.finest!r}; give one of {', '.join(map(str, FINEST))}.")
         if not isinstance(self.hybrid, bool):
             raise ExplainerError(f"hybrid={self.hybrid!r}; give True or False.")
         size = self.neighborhood

@@ -48,30 +48,33 @@ class Block(nn.Module):
 
 
 class PixelDecoder(nn.Module):
-    """(pixel_values, maps) -> features, coarse to fine, the last at the picture's own resolution.
+    """(pixel_values, maps) -> features, coarse to fine, the last with `finest` pixels of the picture a cell.
 
     Args:
         channels: of each map.
         strides: of each map, in pixels.
         hidden_size, pixel_size: width at stride 16 and coarser, and at stride 1.
         num_blocks: residual blocks at the coarsest resolution; every other one has one.
+        finest: stride of the last features, a power of 2.
     """
 
-    def __init__(self, channels: list[int], strides: list[float], hidden_size: int, pixel_size: int, num_blocks: int):
+    def __init__(
+        self, channels: list[int], strides: list[float], hidden_size: int, pixel_size: int, num_blocks: int,
+        finest: int = 1,
+    ):  # fmt: skip
         super().__init__()
-        exponents = [max(0, round(math.log2(s))) for s in strides]  # stride 14 counts as 16
-        self.levels = list(range(max(exponents), -1, -1))  # stride 2 ** level, coarse to fine
+        last = int(math.log2(finest))
+        exponents = [max(last, round(math.log2(s))) for s in strides]  # stride 14 counts as 16
+        self.levels = list(range(max(exponents), last - 1, -1))  # stride 2 ** level, coarse to fine
         self.map_levels = exponents
         width = {e: hidden_size if e >= 4 else max(pixel_size, hidden_size >> (4 - e)) // 4 * 4 for e in self.levels}
-        width[0] = pixel_size
+        if last == 0:
+            width[0] = pixel_size
         self.widths = [width[e] for e in self.levels]
         self.read = nn.ModuleList(ReadMap(c, width[e]) for c, e in zip(channels, exponents, strict=True))
-        # the picture itself, at strides 1, 2 and 4
+        # the picture itself, at the strides 1, 2 and 4 that there are
         self.pixel_levels: list[int] = [e for e in (0, 1, 2) if e in self.levels]
-        self.pixels = nn.ModuleList(
-            nn.Conv2d(3 if e == 0 else width[e - 1], width[e], 3, stride=1 if e == 0 else 2, padding=1)
-            for e in self.pixel_levels
-        )
+        self.pixels = nn.ModuleList(look(e, width.get(e - 1), width[e]) for e in self.pixel_levels)
         self.down = nn.ModuleList(nn.Conv2d(width[e + 1], width[e], 1) for e in self.levels[1:])
         self.blocks = nn.ModuleList(
             # Depth where it is cheap: one convolution at the pixels costs as much as two at stride 8.
@@ -104,6 +107,14 @@ class PixelDecoder(nn.Module):
             x = self.blocks[i](x)
             features.append(F.relu(self.norms[i](x)))
         return features
+
+
+def look(level: int, channels: int | None, width: int) -> nn.Conv2d:
+    """What brings the picture to a level: from the finer one, else from its pixels, all of which are seen."""
+    if channels is not None:
+        return nn.Conv2d(channels, width, 3, stride=2, padding=1)
+    stride = 2**level
+    return nn.Conv2d(3, width, max(3, 2 * stride - 1), stride=stride, padding=max(1, stride - 1))
 
 
 def resize(x: torch.Tensor, size) -> torch.Tensor:
@@ -147,7 +158,8 @@ class SlopeMix(nn.Module):
         self.leave = nn.Conv2d(hidden, 1, 1)
 
     def forward(self, scores: torch.Tensor, features: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
-        weights = F.softplus(self.weigh(features)).unflatten(1, (len(self.SIZES), -1))  # (B, K, R, H, W): never against
+        weights = resize(F.softplus(self.weigh(features)), slopes.shape[-2:])  # never against
+        weights, scores = weights.unflatten(1, (len(self.SIZES), -1)), resize(scores, slopes.shape[-2:])
         flat = slopes.flatten(0, 1)  # (B T, R, H, W)
         means = [F.avg_pool2d(flat, s, stride=1, padding=s // 2, count_include_pad=False) for s in self.SIZES]
         x = F.relu(self.enter(torch.cat([scores.flatten(0, 1)[:, None], *means], 1)))

@@ -37,14 +37,13 @@ def make_config(cls, classifier: Classifier, backbone, head: dict, hub: dict, to
         features, reference = probe(backbone, size)[1], describe_classifier(classifier, token) | description
     config = cls.config_class(
         **reference,
-        **head,
+        **(cls.describe(classifier, size) | head),
         id2label=labels,
         label2id={label: index for index, label in labels.items()},
         problem_type=getattr(classifier.config, "problem_type", None),
         pixel_space=space.to_dict() if space else None,
         image_size=list(size),
         feature_maps=[f.to_dict() for f in cls.choose(features)],
-        **cls.describe(classifier, size),
     )
     return config, backbone
 

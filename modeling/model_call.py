@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from .errors import ExplainerError
+from .preparing import prepared
 
 # Families whose position embedding is fixed unless this flag is passed (the others resize it by themselves or cannot).
 INTERPOLATING = {"vit", "deit", "vit_msn", "ijepa", "clip", "clip_vision_model", "siglip", "siglip_vision_model"}
 INTERPOLATING |= {"metaclip_2", "metaclip_2_vision_model"}
 ONE_AT_A_TIME = threading.RLock()  # threads that call a model which a call alters
+WATCHED: ContextVar[tuple[Counts, ...]] = ContextVar("watched", default=())
 
 
 # ---- calling the model ----
@@ -57,9 +61,14 @@ def call(model: PreTrainedModel, pixel_values: torch.Tensor, **kwargs):
     size = tuple(pixel_values.shape[-2:])
     if config.model_type in INTERPOLATING and configured_size(config) != size:
         kwargs["interpolate_pos_encoding"] = True
-    with unchanged(model):
+    for seen in WATCHED.get():
+        seen.see(model, len(pixel_values))
+    fast, channels_last = prepared(model, pixel_values)
+    if channels_last:
+        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+    with unchanged(fast):
         try:
-            return model(pixel_values=pixel_values, return_dict=True, **kwargs)
+            return fast(pixel_values=pixel_values, return_dict=True, **kwargs)
         except torch.OutOfMemoryError:
             raise
         except (ValueError, RuntimeError, AssertionError) as error:
@@ -71,6 +80,37 @@ def call(model: PreTrainedModel, pixel_values: torch.Tensor, **kwargs):
                 f"{type(model).__name__} refused pictures of {size[0]} x {size[1]}, it is configured for {made_for}; "
                 f"resize the pictures to that ({(str(error).strip() or type(error).__name__).splitlines()[0]})."
             ) from error
+
+
+@contextmanager
+def counted(*models: nn.Module) -> Iterator[list[int]]:
+    """How many pictures these models see inside, one entry per forward; of this thread's calls, by `call`.
+
+    >>> from hf_explain.data.small_classifiers import random_classifier
+    >>> classifier = random_classifier()
+    >>> with counted(classifier.model) as seen:
+    ...     _ = classifier(torch.rand(2, 3, 32, 32))
+    >>> seen
+    [2]
+    """
+    seen = Counts(models)
+    token = WATCHED.set((*WATCHED.get(), seen))
+    try:
+        yield seen
+    finally:
+        WATCHED.reset(token)
+
+
+class Counts(list):
+    """Pictures per forward of some models."""
+
+    def __init__(self, models):
+        super().__init__()
+        self.models = models
+
+    def see(self, model: nn.Module, pictures: int) -> None:
+        if any(model is one for one in self.models):
+            self.append(pictures)
 
 
 def check_pictures(pixel_values) -> None:

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .configuration_explainer import RANKING_PRESETS, RankingExplainerConfig
-from .decoder import ClassMaps, PixelDecoder, SlopeMix
+from .configuration_explainer import FINEST, RANKING_PRESETS, RankingExplainerConfig
+from .decoder import ClassMaps, PixelDecoder, SlopeMix, resize
 from .modeling_explainer import ExplainerForImageClassification
 from .slopes import slopes
 
@@ -23,7 +23,7 @@ class RankingHead(nn.Module):
         super().__init__()
         maps = config.read_maps()
         strides = [max(m.stride) for m in maps]
-        shape = (config.hidden_size, config.pixel_size, config.num_blocks)
+        shape = (config.hidden_size, config.pixel_size, config.num_blocks, config.finest)
         self.decoder = PixelDecoder([m.channels for m in maps], strides, *shape)
         self.class_maps = ClassMaps(config.num_labels, config.hidden_size, self.decoder.widths)
         self.mix = SlopeMix(config.pixel_size, len(config.slope_references)) if config.hybrid else None
@@ -31,7 +31,8 @@ class RankingHead(nn.Module):
     def forward(self, pixel_values: torch.Tensor, maps: list[torch.Tensor], targets: torch.Tensor, slopes=None):
         features = self.decoder(pixel_values, maps)
         scores = self.class_maps(features, targets)
-        return scores if self.mix is None else self.mix(scores, features[-1], slopes)
+        scores = scores if self.mix is None else self.mix(scores, features[-1], slopes)
+        return resize(scores, pixel_values.shape[-2:])
 
 
 class RankingExplainerForImageClassification(ExplainerForImageClassification):
@@ -51,6 +52,11 @@ class RankingExplainerForImageClassification(ExplainerForImageClassification):
         super().__init__(config)
         self.head = RankingHead(config)
         self.post_init()
+
+    @classmethod
+    def describe(cls, classifier, size) -> dict:
+        """Dense features are needed where they tell pixels apart that matter: about 64 cells a side."""
+        return {"finest": max(s for s in FINEST if s == 1 or min(size) >= 48 * s)}
 
     def attribute(
         self, pixel_values: torch.Tensor, maps: list[torch.Tensor], targets: torch.Tensor, slopes=None

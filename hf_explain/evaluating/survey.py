@@ -21,8 +21,9 @@ from ..faithfulness.measurement import measure
 from ..faithfulness.protocols import Protocol, read_protocol
 from ..jobs.folders import settle, write_whole
 from ..localization.evidence import average_precision, pointing_game
-from ..methods.calling import attribute, counted
+from ..methods.calling import attribute
 from ..modeling.errors import ExplainerError
+from ..modeling.model_call import counted
 
 PARTS = "parts"
 Found = dict[str, dict[str, np.ndarray]]  # method -> column -> one number per picture

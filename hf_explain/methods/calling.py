@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 import torch
-
-from ..modeling.hooks import hooked
 
 
 def attribute(
@@ -43,15 +40,3 @@ def attribute_with(explainer, batch_size: int = 128) -> Callable[..., torch.Tens
         return attribute(explain, explainer, pixel_values, targets, batch_size=batch_size)
 
     return learned
-
-
-@contextmanager
-def counted(*models) -> Iterator[list[int]]:
-    """How many pictures classifiers of transformers see inside: one entry per forward."""
-    seen: list[int] = []
-
-    def count(module, inputs, output) -> None:
-        seen.append(len(output.logits))
-
-    with hooked(*((model, count) for model in models)):
-        yield seen

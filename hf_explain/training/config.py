@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, replace
 
+import torch
+
 from ..jobs.flags import setting
 from ..modeling.errors import ExplainerError
 from ..modeling.references import read_reference
@@ -33,7 +35,9 @@ class TrainingConfig:
     warmup_ratio: float = setting(0.06, "share of the steps in which the learning rate rises")
     max_grad_norm: float = setting(1.0, "gradients are clipped to this norm")
     # speed and memory
-    mixed_precision: str = setting("no", '"no" or "bf16"; for the classifier only, the head stays in float32')
+    mixed_precision: str = setting(
+        "auto", '"no", "bf16", or "auto", bf16 on GPUs that compute in it; the classifier\'s, the head stays in float32'
+    )
     gradient_checkpointing: bool = setting(False, "of the classifier: less memory, about a third more time")
     torch_compile: bool = setting(False, "compiles the classifier")
     torch_compile_backend: str = setting("inductor", "of torch.compile")
@@ -90,8 +94,8 @@ class TrainingConfig:
                 "mixed_precision='fp16' is not offered: probabilities near 0 lose their gradients in float16; take "
                 "'bf16', which has the range of float32."
             )
-        if self.mixed_precision not in ("no", "bf16"):
-            raise ExplainerError(f"unknown mixed_precision {self.mixed_precision!r}; choose no or bf16.")
+        if self.mixed_precision not in ("auto", "no", "bf16"):
+            raise ExplainerError(f"unknown mixed_precision {self.mixed_precision!r}; choose auto, no or bf16.")
         least = dict.fromkeys(("max_steps", "seed", "num_workers"), 0) | dict.fromkeys(AT_LEAST_ONE, 1)
         for name, low in least.items():
             if getattr(self, name) < low:
@@ -115,6 +119,13 @@ class TrainingConfig:
             raise ExplainerError(f"unknown objective {self.objective!r}; choose from {known}.")
         for name in fitting:  # refuses wrong values before it is known which kind is trained
             self.objective_of(name)
+
+    def on(self, device: torch.device) -> TrainingConfig:
+        """The same, with what depends on the device decided."""
+        if self.mixed_precision != "auto":
+            return self
+        able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return replace(self, mixed_precision="bf16" if able else "no")
 
     def objective_for(self, explainer) -> Objective:
         """What this kind of explainer is trained for, with the single values changed."""

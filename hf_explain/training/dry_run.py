@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..jobs.processes import Processes
-from ..methods.calling import counted
+from ..modeling.model_call import counted
 from .config import TrainingConfig
 from .held_out import check_held_out, evaluate
 from .loop import train

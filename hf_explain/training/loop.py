@@ -19,6 +19,7 @@ from transformers.utils import logging
 
 from ..jobs.processes import Processes, StopSignal
 from ..modeling.errors import ExplainerError
+from ..modeling.preparing import prepared
 from .batches import Rows, Stream
 from .config import TrainingConfig
 from .draws import Draws
@@ -75,6 +76,7 @@ def train(
     config = config or TrainingConfig()
     check_held_out(eval_dataset)
     processes = Processes(config.report_to, output_dir)
+    config = config.on(processes.device)
     require_float32(explainer)
     if config.push_to_hub:
         check_push(explainer, config, output_dir, processes.is_main)
@@ -232,14 +234,15 @@ def classifier_for_training(explainer, config: TrainingConfig):
     compiled = config.torch_compile and model._compiled_call_impl is None
     if compiled:  # the explainer was made by an eager call, which has installed transformers' hooks for hidden states
         with torch.no_grad():
-            size = explainer.config.image_size
-            explainer.read(torch.zeros(1, 3, *size, device=explainer.device))
-        model.compile(backend=config.torch_compile_backend)
+            blank = torch.zeros(1, 3, *explainer.config.image_size, device=explainer.device)
+            explainer.read(blank)
+            fast, _ = prepared(model, blank)
+        fast.compile(backend=config.torch_compile_backend)
     try:
         yield
     finally:
         if checkpointed:
             model.activation_checkpointing_disable()
         if compiled:
-            model._compiled_call_impl = None
+            fast._compiled_call_impl = None
         explainer.eval()

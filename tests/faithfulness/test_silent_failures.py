@@ -29,9 +29,9 @@ from hf_explain.faithfulness.road import road
 from hf_explain.faithfulness.robustness import infidelity, max_sensitivity
 from hf_explain.jobs.flags import add_flags
 from hf_explain.localization.grid_classifier import GridClassifier
-from hf_explain.methods.calling import counted
 from hf_explain.methods.inner import attribute_at
 from hf_explain.methods.layers import find_layers, look_for_layers
+from hf_explain.modeling.model_call import counted
 
 ROOT = Path(__file__).resolve().parents[2]
 

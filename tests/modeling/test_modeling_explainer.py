@@ -200,7 +200,7 @@ def test_gradient_checkpointing_of_the_classifier(cls, family):
     for handle in handles:
         handle.remove()
     assert twice > len(calls)
-    assert torch.allclose(plain, checkpointed, atol=1e-5)
+    assert torch.allclose(plain, checkpointed, atol=1e-5 * float(plain.abs().max()))
     for name, grad in weights.items():
         assert torch.allclose(grad, checkpointed_weights[name], rtol=1e-3, atol=1e-4), name
     assert not any(

@@ -12,7 +12,7 @@ from hf_explain.training import TrainingConfig
     "changes, said",
     [
         ({"mixed_precision": "fp16"}, "mixed_precision='fp16' is not offered: .* take 'bf16'"),
-        ({"mixed_precision": "int8"}, "choose no or bf16"),
+        ({"mixed_precision": "int8"}, "choose auto, no or bf16"),
         ({"max_steps": -1}, "max_steps=-1; give 0 or more"),
         ({"save_steps": 0}, "save_steps=0; give 1 or more"),
         ({"learning_rate": 0}, "learning_rate=0; give a positive number"),

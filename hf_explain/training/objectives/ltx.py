@@ -13,6 +13,7 @@ from ...modeling.errors import ExplainerError
 from ...modeling.references import reference_image
 from ...modeling.targets import of_target
 from ..draws import CLASSES, Draws
+from ..packing import score_in_packs
 from .objective import Objective
 
 PENALTIES = ("l1", "softplus_of_sigmoid")
@@ -72,12 +73,16 @@ class LtxObjective(Objective):
         coarse = explainer.mask_logits(pixel_values.to(explainer.head_dtype), targets[:, None])[:, 0].float().sigmoid()
         mask = explainer.enlarge(coarse[:, None], pixel_values)
         blank = reference_image(pixel_values, classifier.pixel_space, "black")
-        with lower or nullcontext():
-            shown = entropy(classifier, classifier(blank + mask * (pixel_values - blank)), targets)
-            hidden = torch.zeros_like(shown)
-            if self.counterfactual:
-                left = classifier(blank + (1 - mask) * (pixel_values - blank))
-                hidden = entropy(classifier, left, targets).clamp(max=CAP)
+
+        def through(masks, at):
+            with lower or nullcontext():
+                seen = classifier(torch.lerp(blank.expand_as(pixel_values)[at], pixel_values[at], masks))
+            return entropy(classifier, seen, targets[at])
+
+        shown = score_in_packs(through, mask, classifier, pixel_values)
+        hidden = torch.zeros_like(shown)
+        if self.counterfactual:
+            hidden = score_in_packs(through, 1 - mask, classifier, pixel_values).clamp(max=CAP)
         size = coarse.flatten(1)
         size = (F.softplus(size) if self.penalty == "softplus_of_sigmoid" else size).mean(1)
         losses = shown + self.mask_weight * size - self.counterfactual * hidden

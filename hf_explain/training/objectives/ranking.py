@@ -19,6 +19,7 @@ from ...modeling.perturbation import blend
 from ...modeling.ranking import draw_gumbel, gumbel_sinkhorn, soft_topk
 from ...modeling.references import blur_with, read_reference
 from ..draws import BOTTOM, TOP, Draws, draw_blank, draw_budgets, draw_classes, draw_grid, draw_reference
+from ..packing import score_in_packs
 from .objective import Objective
 
 
@@ -105,8 +106,7 @@ class RankingObjective(Objective):
         bottom = 1 - top
         if self.rank_twice:
             bottom = soft_masks(-attributions, 1 - shares, grid, tau, self, draws, BOTTOM)[0]
-        with lower:
-            removed, kept = curves(classifier, pixel_values, blank, top, bottom, scored)  # (B, K, classes) each
+        removed, kept = curves(classifier, pixel_values, blank, top, bottom, scored, lower)  # (B, K) each
         deletion, insertion = (mean_area(curve, weights, ends, scored, self) for curve in (removed, kept))
         loss = deletion + self.insertion * (1 - insertion)
         if self.peak:
@@ -235,21 +235,26 @@ def cells(grid: int, height: int, width: int) -> tuple[int, int]:
     return min(height, round(grid * height / width)), grid
 
 
-def curves(classifier, pixel_values, blank, top, bottom, scored):
-    """Probabilities (B, K, classes) without the top cells, and without the bottom ones; one forward for both."""
+def curves(classifier, pixel_values, blank, top, bottom, scored, lower=None):
+    """Probabilities (B, K) without the top cells, and without the bottom ones, mean over the classes that count."""
     batch, budgets = top.shape[:2]
     blank = blank.expand_as(pixel_values)
-    pictures, references = (x.repeat_interleave(budgets, 0) for x in (pixel_values, blank))
-    perturbed = torch.cat([blend(pictures, masks.flatten(0, 1), references) for masks in (top, bottom)])
-    scores = classifier.scores(classifier(perturbed)).unflatten(0, (2, batch, budgets))
-    return scores.gather(3, scored[None, :, None].expand(2, -1, budgets, -1)).unbind(0)
+
+    def probability(masks, at):
+        picture = at % (batch * budgets) // budgets
+        with lower or nullcontext():
+            scores = classifier.scores(classifier(blend(pixel_values[picture], masks, blank[picture])))
+        return scores.gather(1, scored[picture]).mean(1)
+
+    masks = torch.cat([top, bottom]).flatten(0, 1)
+    return score_in_packs(probability, masks, classifier, pixel_values).view(2, batch, budgets).unbind(0)
 
 
 def mean_area(curve, weights, ends, scored, objective: RankingObjective) -> torch.Tensor:
-    """Area under a curve (B, K, classes), mean over pictures and classes; with its `ends` if budgets are even."""
-    area = (weights[..., None] * curve).sum(1)
+    """Area under a curve (B, K), mean over pictures; with its `ends` if budgets are even."""
+    area = (weights * curve).sum(1)
     if ends is not None:  # each is half a trapezoid wide
-        area = area + ends.gather(2, scored.expand(2, -1, -1)).sum(0) / (2 * (objective.budgets - 1))
+        area = area + ends.gather(2, scored.expand(2, -1, -1)).sum(0).mean(1) / (2 * (objective.budgets - 1))
     return area.mean()
 
 
