@@ -6,6 +6,8 @@ python scripts/benchmark.py training             # a training step over the bare
 python scripts/benchmark.py training --device cuda --batch_size 16    # also ViT-B/16 at 224 px in bfloat16
 python scripts/benchmark.py metrics              # curves and ROAD over the bare forwards and other libraries
 python scripts/benchmark.py zoo                  # a training step of full-size checkpoints, for docs/model_zoo.md
+python scripts/benchmark.py real             # EfficientNet-Lite0 at 224 px: a step and an explanation, lever by lever
+python scripts/benchmark.py real --old DIR   # beside the step of another checkout
 python scripts/benchmark.py app                  # the app: start to first map, interactions, 200 requests of 8 clients
 """
 
@@ -21,6 +23,8 @@ import torch
 import transformers
 from costs.measuring import alternate, milliseconds
 from costs.metrics import metrics
+from costs.real import CLASSIFIERS as REAL
+from costs.real import real
 from costs.training import TINY, training
 from transformers import (
     ConvNextConfig,
@@ -116,6 +120,15 @@ def main(argv=None):
     five.add_argument("--clients", type=int, default=8)
     five.add_argument("--runs", type=int, default=5, help="of each interaction, at most 5")
     five.set_defaults(measure=app)
+    six = what.add_parser("real", parents=[shared], help="a real classifier, what makes it fast")
+    six.add_argument("--parts", nargs="+", default=["step", "explanation"], choices=["step", "explanation"])
+    six.add_argument("--classifiers", nargs="+", default=list(REAL), choices=REAL)
+    six.add_argument("--old", help="another checkout, whose training step is timed in between")
+    six.add_argument("--batch_size", type=int, default=16, help="pictures per step, before they are perturbed")
+    six.add_argument("--pictures", type=int, default=8, help="pictures per explanation")
+    six.add_argument("--size", type=int, default=224, help="pixels per side")
+    six.add_argument("--runs", type=int, default=5)
+    six.set_defaults(measure=real)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     cuda = arguments.device.startswith("cuda")

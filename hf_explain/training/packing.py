@@ -45,7 +45,7 @@ class InPacks(torch.autograd.Function):
             with torch.enable_grad():
                 part = part.detach().requires_grad_()
                 value = score(part, at)
-            (slope,) = torch.autograd.grad(value.sum(), part)
+                (slope,) = torch.autograd.grad(value.sum(), part)
             values.append(value.detach())
             slopes.append(slope)
         ctx.save_for_backward(torch.cat(slopes))

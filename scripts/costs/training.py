@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from hf_explain import RankingExplainerForImageClassification
+from hf_explain.modeling.packing import fastest_batch
 from hf_explain.modeling.ranking import draw_gumbel, gumbel_sinkhorn, soft_topk
 from hf_explain.training.draws import Draws, draw_blank, draw_budgets, draw_grid, draw_reference
 from hf_explain.training.objectives import find_objective, ranking_loss, soft_masks
@@ -53,19 +54,24 @@ def training(arguments):
 class Step:
     """An optimizer step as `train` does it, and its parts, each by itself: methods without arguments, to be timed."""
 
-    def __init__(self, make, size, preset, objective, count, device, autocast):
+    def __init__(self, make, size, preset, objective, count, device, autocast, **head):
         torch.manual_seed(0)
         processor = ViTImageProcessorPil(size={"height": size, "width": size})
-        explainer = RankingExplainerForImageClassification.from_classifier(make(), processor, preset=preset)
+        explainer = RankingExplainerForImageClassification.from_classifier(make(), processor, preset=preset, **head)
         self.explainer, self.objective, self.autocast = explainer.to(device).train(), objective, autocast
-        self.grid, self.tau = objective.grids[0], sum(objective.tau) / 2  # half way through a run
+        self.grid, self.tau = (
+            objective.grids[0] if objective.coarse else size,
+            sum(objective.tau) / 2,
+        )  # half way through a run
         self.optimizer = torch.optim.AdamW(explainer.head.parameters())
         self.pixel_values = torch.randn(count, 3, size, size, device=device)
         self.steps, self.blanks = (
             itertools.count(),
             itertools.count(),
         )  # the same references in both
-        self.perturbed = last_input(explainer.classifier.model, self.train).requires_grad_()
+        self.perturbed = last_input(explainer.classifier.model, self.train)
+        fastest = fastest_batch(explainer.classifier.model, self.pixel_values, gradient=True)
+        self.pack = fastest or len(self.perturbed)
         with torch.no_grad(), self.lower():
             self.maps = [m.float() for m in explainer.read(self.pixel_values)[1]]
         self.targets = torch.zeros(count, 1, dtype=torch.long, device=device)
@@ -87,11 +93,13 @@ class Step:
         self.optimizer.step()
 
     def bare(self):
-        """Forward and backward of the classifier on the pictures that the step perturbs."""
+        """Forward and backward of the classifier on the pictures that the step perturbs, in packs as fast as any."""
         classifier = self.explainer.classifier
-        with self.lower():
-            probabilities = classifier.scores(classifier(self.perturbed))
-        torch.autograd.grad(probabilities[:, 0].sum(), self.perturbed)
+        for pictures in self.perturbed.split(self.pack):
+            pictures = pictures.clone().requires_grad_()
+            with self.lower():
+                probabilities = classifier.scores(classifier(pictures))
+            torch.autograd.grad(probabilities[:, 0].sum(), pictures)
 
     @torch.no_grad()
     def read(self):
