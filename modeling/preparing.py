@@ -66,7 +66,7 @@ def state_of(model: nn.Module) -> list[tuple[int, int]] | None:
     while rest:
         module = rest.pop()
         own = module.__dict__
-        if own["training"] or own.get("_hf_hook") is not None or own.get("_compiled_call_impl") is not None:
+        if own["training"] or any(own.get(name) is not None for name in ALTERED):
             return None
         for hooks in HOOKS:
             if own[hooks] and not all(is_own(hook) for hook in own[hooks].values()):
@@ -81,6 +81,7 @@ def state_of(model: nn.Module) -> list[tuple[int, int]] | None:
     return state
 
 
+ALTERED = ("forward", "_hf_hook", "_compiled_call_impl")  # of a module, by others
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
