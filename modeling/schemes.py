@@ -1,0 +1,46 @@
+"""Names of classifiers that can be no Hub id: "photos:efficientnet-lite0". What stands before the colon is the scheme."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from .errors import ExplainerError
+
+
+class Scheme(NamedTuple):
+    """How what a name of the scheme stands for is loaded; `model` also takes transformers' loading arguments."""
+
+    config: Callable[[str], PreTrainedConfig]
+    image_processor: Callable
+    model: Callable[..., PreTrainedModel]
+
+
+# This file travels with checkpoints and may import nothing of hf_explain, so `hf_explain.photos` puts itself in here.
+SCHEMES: dict[str, Scheme | None] = {"photos": None}
+
+
+def has_scheme(name) -> bool:
+    """Whether a name is of this kind, known or not.
+
+    >>> has_scheme("photos:efficientnet-lite0"), has_scheme("google/vit-base-patch16-224"), has_scheme("C:/photos")
+    (True, False, False)
+    """
+    scheme, colon, _ = str(name).partition(":")
+    return bool(colon) and scheme in SCHEMES
+
+
+def find_scheme(name) -> Scheme | None:
+    """What loads `name`; None of a Hub id, a folder, or a model."""
+    if not has_scheme(name):
+        return None
+    scheme = str(name).partition(":")[0]
+    found = SCHEMES[scheme]
+    if found is None:
+        raise ExplainerError(
+            f'{name} is a classifier that only hf-explain can load; pip install "hf-explain[{scheme}]", and import '
+            "hf_explain before it is loaded."
+        )
+    return found
