@@ -52,12 +52,14 @@ setup(
     python_requires=">=3.11",
     packages=packages,
     package_dir={"hf_explain": "hf_explain", "hf_explain.modeling": "modeling"},
-    package_data={"hf_explain": ["py.typed"], "hf_explain.photos": ["*.txt"], "hf_explain.reports": ["*.css", "*.html"]},
+    package_data={
+        "hf_explain": ["py.typed"],
+        "hf_explain.photos": ["*.txt"],
+        "hf_explain.reports": ["*.css", "*.html"],
+    },
     install_requires=core,
     entry_points={"console_scripts": ["hf-explain = hf_explain.cli:main"]},
-    extras_require={
-        "train": train, "space": space, "photos": photos, "test": test, "browser": browser, "dev": dev,
-    },  # fmt: skip
+    extras_require={"train": train, "space": space, "photos": photos, "test": test, "browser": browser, "dev": dev},
     keywords=["attribution", "explainability", "faithfulness", "image classification", "saliency", "transformers"],
     classifiers=[
         "Development Status :: 2 - Pre-Alpha",

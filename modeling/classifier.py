@@ -16,7 +16,7 @@ from .feature_maps import FeatureMap, probe
 from .model_call import call, configured_size
 from .packing import packs
 from .pixel_space import PixelSpace
-from .schemes import find_scheme, has_scheme
+from .schemes import find_scheme, scheme_of
 from .targets import target_index
 
 logger = logging.get_logger(__name__)
@@ -197,7 +197,7 @@ def is_path(name) -> bool:
 
 def pin(name, hub: dict) -> dict:
     """`hub` with the revision resolved to one commit, so that everything is read from one state of the repository."""
-    if os.path.isdir(name) or has_scheme(name):
+    if os.path.isdir(name) or scheme_of(name):
         return hub
     if os.path.isfile(name):
         raise ExplainerError(f"{name} is a file; give the folder it is in, or a Hub id.")

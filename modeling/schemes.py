@@ -22,21 +22,21 @@ class Scheme(NamedTuple):
 SCHEMES: dict[str, Scheme | None] = {"photos": None}
 
 
-def has_scheme(name) -> bool:
-    """Whether a name is of this kind, known or not.
+def scheme_of(name) -> str | None:
+    """What stands before the colon of a name of this kind, whether it is known or not; None of others.
 
-    >>> has_scheme("photos:efficientnet-lite0"), has_scheme("google/vit-base-patch16-224"), has_scheme("C:/photos")
-    (True, False, False)
+    >>> scheme_of("photos:efficientnet-lite0"), scheme_of("google/vit-base-patch16-224"), scheme_of("C:/photos")
+    ('photos', None, None)
     """
     scheme, colon, _ = str(name).partition(":")
-    return bool(colon) and scheme in SCHEMES
+    return scheme if colon and scheme in SCHEMES else None
 
 
 def find_scheme(name) -> Scheme | None:
     """What loads `name`; None of a Hub id, a folder, or a model."""
-    if not has_scheme(name):
+    scheme = scheme_of(name)
+    if scheme is None:
         return None
-    scheme = str(name).partition(":")[0]
     found = SCHEMES[scheme]
     if found is None:
         raise ExplainerError(

@@ -9,7 +9,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.utils import find_adapter_config_file
 
 from ..modeling.pipeline_image_attribution import auto_classes
-from ..modeling.schemes import find_scheme, has_scheme
+from ..modeling.schemes import find_scheme, scheme_of
 from ..training.kinds import KINDS
 from .pipeline import ImageAttributionPipeline
 
@@ -53,7 +53,7 @@ class NamedClassifier(AutoModelForImageClassification):
 
 
 def find_adapter(model_id, **kwargs):
-    return None if has_scheme(model_id) else find_adapter_config_file(model_id, **kwargs)
+    return None if scheme_of(model_id) else find_adapter_config_file(model_id, **kwargs)
 
 
 def register() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import PIL.Image
 
 from ..modeling.errors import ExplainerError, unknown_name
@@ -38,8 +35,9 @@ def examples() -> dict[str, PIL.Image.Image]:
     return {name: PIL.Image.open(picture_file(PREFIX + name)).convert("RGB") for name in PICTURES}
 
 
-def installed() -> bool:
-    """Whether the photographs are on this machine."""
-    found = importlib.util.find_spec("skimage")
-    folders = found.submodule_search_locations if found is not None else None
-    return bool(folders) and all(Path(folders[0], "data", file).is_file() for file in PICTURES.values())
+def picture_files() -> list[str]:
+    """The files of all; none where the extra is not installed."""
+    try:
+        return [picture_file(PREFIX + name) for name in PICTURES]
+    except ExplainerError:
+        return []

@@ -14,6 +14,7 @@ from transformers.utils.hub import cached_file
 from ..evaluating.card import with_section, write_card
 from ..modeling.frozen_models import REPO_ID, is_local
 from ..modeling.model_card import card_to_push, in_code, model_card
+from ..photos.classifiers import CLASSIFIERS, LICENSE
 from ..reports.findings import spelled
 from ..training.checkpoints import checkpoints
 from ..training.kinds import KINDS, kind_of
@@ -114,6 +115,8 @@ def classifier_license(name: str | None, revision: str | None, ask_hub: bool) ->
     """None if it is not stated, or cannot be asked for."""
     if not name or is_local(name):
         return None
+    if name in CLASSIFIERS:
+        return LICENSE
     try:
         quiet = {"_raise_exceptions_for_missing_entries": False, "local_files_only": not ask_hub}
         path = cached_file(name, "README.md", revision=revision, **quiet)
