@@ -70,7 +70,7 @@ class Classifier(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name, image_processor=None, **kwargs) -> Classifier:
-        """The frozen classifier `name` (Hub id, folder, photos:...) with its image processor; usual loading arguments."""
+        """The frozen classifier `name` (Hub id, folder or photos:...) with its image processor; loading arguments."""
         if named := find_scheme(name):
             processor = named.image_processor(name) if image_processor is None else image_processor
             classifier = cls(named.model(name, **kwargs), processor).freeze()

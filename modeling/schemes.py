@@ -1,4 +1,4 @@
-"""Names of classifiers that can be no Hub id: "photos:efficientnet-lite0". What stands before the colon is the scheme."""
+"""Names that can be no Hub id, such as "photos:efficientnet-lite0": what stands before the colon says who loads it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from .uploads import Limits
 FLAGS = {
     "what is offered": {
         "--model": flag(
-            "Hub ids, folders or names (photos:...) of explainers and classifiers, the first one at the start (default: "
+            "Hub ids or folders of explainers and classifiers, or photos:<name>; the first one at the start (default: "
             "the demo's explainer, trained on this machine at the first start)",
             (),
         ),

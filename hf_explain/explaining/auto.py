@@ -29,9 +29,9 @@ class AutoModelForImageAttribution(_BaseAutoModelClass):
     _model_mapping = _LazyAutoMapping(CONFIG_MAPPING_NAMES, NAMES)
 
 
-# `pipeline` reads the config of the model it is given, and looks for an adapter of PEFT, before it asks the task what to
-# do with the name. These are what it finds under the two names that it looks up for that, and the task's own class. They
-# know names such as photos:efficientnet-lite0; whatever else is asked of them, transformers answers.
+# `pipeline` reads the config of the model it is given, and looks for an adapter of PEFT, before it asks the task's own
+# classes. `register` puts the first and the last of these where it looks. They know names such as
+# photos:efficientnet-lite0; whatever else is asked of them, transformers answers.
 
 
 class NamedConfig(AutoConfig):

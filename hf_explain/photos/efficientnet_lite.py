@@ -72,7 +72,8 @@ def round_channels(channels: float, unit: int = 8) -> int:
 
 def square_padding(size: int, repeats: list[int]) -> list[int]:
     """The blocks of stride 2 that see an odd number of pixels a side, which TensorFlow pads alike on all sides."""
-    side, block, found = ceil(size / 2), 0, []  # the stem halves
+    found: list[int] = []
+    side, block = ceil(size / 2), 0  # the stem halves
     for count, stride in zip(repeats, STRIDES, strict=True):
         if stride == 2:
             found += [block] if side % 2 else []
