@@ -87,7 +87,7 @@ def native_weights(published: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 
     Lite has no squeeze-and-excitation. The native model has, so its gates are given weights that make each exactly 1.
     """
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for name, tensor in published.items():
         block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
         if block:
