@@ -21,16 +21,12 @@ def test_other_names_are_left_alone():
 
 
 def test_a_name_that_is_not_known():
-    with pytest.raises(
-        ExplainerError, match=r"^unknown photograph 'photos:dog'; did you mean 'photos:cat'\? choose from "
-    ):
+    with pytest.raises(ExplainerError, match=r"^unknown photograph 'photos:dog'; did you mean .photos:cat.\?"):
         pictures.picture_file("photos:dog")
 
 
 def test_without_the_extra(monkeypatch):
     monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        ExplainerError, match=r"^photos:cat needs the extra photos, and skimage is not installed; pip i"
-    ):
+    with pytest.raises(ExplainerError, match=r"^photos:cat needs the extra photos, and skimage is not inst"):
         pictures.picture_file("photos:cat")
     assert pictures.picture_files() == []
