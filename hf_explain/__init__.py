@@ -24,7 +24,6 @@ from .modeling.modeling_ltx import LtxExplainerForImageClassification
 from .modeling.modeling_ranking import RankingExplainerForImageClassification
 from .modeling.pixel_space import PixelSpace
 from .moved import OldNames
-from .photos import CLASSIFIERS as _CLASSIFIERS  # noqa: F401 (with them, names such as photos:efficientnet-lite0)
 from .version import __version__ as __version__
 
 __all__ = [

@@ -18,7 +18,7 @@ class Scheme(NamedTuple):
     model: Callable[..., PreTrainedModel]
 
 
-# This file travels with checkpoints and may import nothing of hf_explain, so `hf_explain.photos` puts itself in here.
+# This file travels with checkpoints and may import nothing of hf_explain, so importing hf_explain fills it in.
 SCHEMES: dict[str, Scheme | None] = {"photos": None}
 
 

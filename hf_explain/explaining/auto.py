@@ -1,4 +1,4 @@
-"""What makes `AutoConfig`, `AutoModel`, `AutoModelForImageAttribution` and `pipeline` know our classes."""
+"""What makes `AutoConfig`, `AutoModel`, `AutoModelForImageAttribution` and `pipeline` know our classes and names."""
 
 from collections import OrderedDict
 
@@ -9,7 +9,8 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.utils import find_adapter_config_file
 
 from ..modeling.pipeline_image_attribution import auto_classes
-from ..modeling.schemes import find_scheme, scheme_of
+from ..modeling.schemes import SCHEMES, Scheme, find_scheme, scheme_of
+from ..photos.classifiers import read_config, read_image_processor, read_model
 from ..training.kinds import KINDS
 from .pipeline import ImageAttributionPipeline
 
@@ -62,6 +63,7 @@ def register() -> None:
         AutoConfig.register(explainer.config_class.model_type, explainer.config_class, exist_ok=True)
         for auto in (AutoModelForImageAttribution, AutoModel):
             auto.register(explainer.config_class, explainer, exist_ok=True)
+    SCHEMES["photos"] = Scheme(read_config, read_image_processor, read_model)
     pipelines.AutoConfig, pipelines.find_adapter_config_file = NamedConfig, find_adapter
     if TASK not in PIPELINE_REGISTRY.supported_tasks:
         PIPELINE_REGISTRY.register_pipeline(

@@ -5,10 +5,7 @@ photos:efficientnet-lite0 loads, and from where), then efficientnet_lite.py (pub
 transformers) and pictures.py (photos:cat and others).
 """
 
-from ..modeling.schemes import SCHEMES, Scheme
-from .classifiers import CLASSIFIERS, read_config, read_image_processor, read_model
+from .classifiers import CLASSIFIERS
 from .pictures import PICTURES, examples
 
 __all__ = ["CLASSIFIERS", "PICTURES", "examples"]
-
-SCHEMES["photos"] = Scheme(read_config, read_image_processor, read_model)

@@ -6,14 +6,18 @@ import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import PIL.Image
 import torch
-from transformers import EfficientNetConfig, EfficientNetForImageClassification, ViTImageProcessorPil
+from transformers import EfficientNetConfig
 
 from ..modeling.errors import ExplainerError, unknown_name
 from .efficientnet_lite import lite_config, native_weights
 from .packages import file_of
+
+if TYPE_CHECKING:
+    from transformers import EfficientNetForImageClassification, ViTImageProcessorPil
 
 VERSION = "0.1.0"  # of the packages with the weights
 CLASSES = Path(__file__).with_name("imagenet_classes.txt")
@@ -82,6 +86,8 @@ def read_config(name: str) -> EfficientNetConfig:
 
 def read_image_processor(name: str) -> ViTImageProcessorPil:
     """It scales a picture to a square and writes (x - 127) / 128 of every x in 0 ... 255."""
+    from transformers import ViTImageProcessorPil  # here, since every `import hf_explain` comes by
+
     size = find(name).size
     return ViTImageProcessorPil(
         size={"height": size, "width": size},
@@ -93,6 +99,8 @@ def read_image_processor(name: str) -> ViTImageProcessorPil:
 
 def read_model(name: str, **loading) -> EfficientNetForImageClassification:
     """The classifier in eval mode; `loading` is what `from_pretrained` of transformers takes (dtype, ...)."""
+    from transformers import EfficientNetForImageClassification
+
     one = find(name)
     for argument in ("revision", "subfolder"):
         if loading.pop(argument, None):

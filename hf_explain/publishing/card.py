@@ -106,8 +106,10 @@ def training(explainer, source: Path, said: Statement) -> str:
 def licenses(config, ours: str | None, theirs: str | None) -> str:
     """Of the head, as its author states it, and of the classifier, as its repository does."""
     head = f"The explainer comes under `{ours}`." if ours else "The author of the explainer states no license."
-    classifier = f"The classifier, {in_code(config.classifier_name_or_path)}, comes under {in_code(theirs)}, says its "
-    classifier = classifier + "repository." if theirs else "The license of the classifier is not known."
+    name = config.classifier_name_or_path
+    source = "package" if name in CLASSIFIERS else "repository"
+    classifier = f"The classifier, {in_code(name)}, comes under {in_code(theirs)}, says its {source}."
+    classifier = classifier if theirs else "The license of the classifier is not known."
     return f"## License\n\n{head} {classifier} A repository that carries its classifier carries that license too.\n"
 
 

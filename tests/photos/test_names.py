@@ -80,6 +80,8 @@ def test_the_pipeline_takes_the_name(cat):
     assert explain(cat, target="tabby")[0]["index"] == 281
     face = entry["attribution"][60:180, 120:320]
     assert face.mean() > 1.3 * entry["attribution"].mean()
+    placed = pipeline("image-attribution", model=LITE0, method="gradient", device_map="cpu", dtype=torch.float16)
+    assert placed.model.dtype == torch.float16
     given = pipeline(
         "image-attribution", model=explain.model, method="grad_cam"
     )  # of which the name says the processor
