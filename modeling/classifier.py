@@ -16,6 +16,7 @@ from .feature_maps import FeatureMap, probe
 from .model_call import call, configured_size
 from .packing import packs
 from .pixel_space import PixelSpace
+from .schemes import find_scheme, scheme_of
 from .targets import target_index
 
 logger = logging.get_logger(__name__)
@@ -69,7 +70,12 @@ class Classifier(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name, image_processor=None, **kwargs) -> Classifier:
-        """The frozen classifier `name` (Hub id or folder) with its image processor; usual loading arguments."""
+        """The frozen classifier `name` (Hub id, folder or photos:...) with its image processor; loading arguments."""
+        if named := find_scheme(name):
+            processor = named.image_processor(name) if image_processor is None else image_processor
+            classifier = cls(named.model(name, **kwargs), processor).freeze()
+            classifier.loaded = True
+            return classifier
         local = os.path.isdir(name)
         hub = pin(name, {k: kwargs.pop(k) for k in HUB_ARGUMENTS if k in kwargs})
         subfolder = kwargs.pop("subfolder", "")
@@ -191,7 +197,7 @@ def is_path(name) -> bool:
 
 def pin(name, hub: dict) -> dict:
     """`hub` with the revision resolved to one commit, so that everything is read from one state of the repository."""
-    if os.path.isdir(name):
+    if os.path.isdir(name) or scheme_of(name):
         return hub
     if os.path.isfile(name):
         raise ExplainerError(f"{name} is a file; give the folder it is in, or a Hub id.")
@@ -216,6 +222,8 @@ def require_classifier_config(name, subfolder: str, hub: dict, loading: dict) ->
 
 def load_image_processor(name, **kwargs):
     """The image processor saved with a model; None where there is none."""
+    if named := find_scheme(name):
+        return named.image_processor(name)
     if not kwargs.get("subfolder"):
         kwargs.pop("subfolder", None)
     try:

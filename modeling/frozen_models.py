@@ -16,6 +16,7 @@ from transformers.utils.hub import cached_file, has_file
 from .classifier import Classifier, load_image_processor, pin
 from .errors import ExplainerError
 from .pixel_space import PixelSpace
+from .schemes import scheme_of
 
 logger = logging.get_logger(__name__)
 
@@ -82,7 +83,7 @@ def check_reference(name: str, role: str, from_hub: bool) -> None:
         raise ExplainerError(
             f"this explainer refers to the {role} {name!r}, which contains '..'; give the model with {role}=."
         )
-    if from_hub and not REPO_ID.fullmatch(name):
+    if from_hub and not REPO_ID.fullmatch(name) and not scheme_of(name):
         raise ExplainerError(
             f"this explainer comes from the Hub but refers to the {role} {name!r}, a path on its author's machine; "
             f"give the model with {role}=, or ask the author to push with include_classifier=True."
@@ -205,6 +206,10 @@ def load_backbone_source(backbone, hub: dict, space: PixelSpace | None) -> tuple
     """The model of what a user gives as `backbone=`, and what an explainer's config says of it."""
     hub, revision, name = elsewhere(hub, None), None, None
     if isinstance(backbone, (str, os.PathLike)):
+        if scheme_of(backbone):
+            raise ExplainerError(
+                f"{backbone} is a name for classifiers only; give backbone= a Hub id, folder or model."
+            )
         name, hub = os.fspath(backbone), pin(backbone, hub)
         model = vision_tower(AutoModel.from_pretrained(name, **hub))
         image_processor, revision = load_image_processor(name, **hub), hub.get("revision")

@@ -18,6 +18,7 @@ from .frozen_models import (
     require_safetensors,
     vision_tower,
 )
+from .schemes import scheme_of
 
 
 def load_explainer(cls, load, name, args: tuple, kwargs: dict, *, classifier, backbone, with_classifier: bool):
@@ -40,6 +41,11 @@ def of_hub(kwargs: dict) -> dict:
 
 def pinned(name, kwargs: dict) -> dict:
     """The arguments with the commit that the Hub id `name` stands for now."""
+    if scheme_of(name):
+        raise ExplainerError(
+            f"{name} is a classifier, not an explainer; make one for it with "
+            "RankingExplainerForImageClassification.from_classifier(...)."
+        )
     return kwargs if name is None else kwargs | pin(name, of_hub(kwargs))
 
 

@@ -8,6 +8,7 @@ import re
 from transformers.utils.hub import ModelCard, cached_file
 
 from .frozen_models import REPO_ID, is_local
+from .schemes import scheme_of
 
 
 def card_to_push(explainer, repo_id: str, included: bool, tags, revision: str | None, token) -> ModelCard:
@@ -65,11 +66,15 @@ def model_card(explainer, repo_id: str, included: bool) -> str:
     )
     code_id = json.dumps(repo_id, ensure_ascii=False)
     alone = in_code(f"AutoModel.from_pretrained({code_id}, trust_remote_code=True)")
+    without = f"Without hf-explain, the model alone: {alone}."
+    if not included and (extra := scheme_of(name)):
+        needed = f"hf-explain[{extra}]"
+        without = f"The classifier comes with {in_code(f'pip install {json.dumps(needed)}')}."
     trained = "" if config.trained_steps else "**This explainer has not been trained: its maps mean nothing.** "
     return CARD.format(
         model_type=config.model_type, relation=relation, title=in_markdown(repo_id), which=which, slopes=slopes,
         kind=kind, where=where, shown=shown, size=" x ".join(map(str, config.image_size)),
-        explainer=type(explainer).__name__, parameters=parameters, code_id=code_id, alone=alone, trained=trained,
+        explainer=type(explainer).__name__, parameters=parameters, code_id=code_id, without=without, trained=trained,
     )  # fmt: skip
 
 
@@ -99,7 +104,7 @@ explain = pipeline("image-attribution", model={code_id})
 explain("picture.jpg")[0]["heatmap"].save("heatmap.png")
 ```
 
-Without hf-explain, the model alone: {alone}.
+{without}
 
 ## Faithfulness
 

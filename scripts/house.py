@@ -23,6 +23,7 @@ FLOORS = {
     "faithfulness": 2,
     "localization": 3,
     "data": 3,
+    "photos": 3,
     "training": 4,
     "explaining": 5,
     "evaluating": 5,

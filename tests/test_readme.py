@@ -63,6 +63,7 @@ def test_snippets_do_what_they_say(results):
 def test_commands_do_what_they_say(results):
     folder = results["folder"]
     assert (folder / "README/hf-explain-demo/report.html").exists()
+    assert (folder / "README/cat-285-Egyptian_cat-grad_cam.png").exists()
     for explainer in ("README/explainer", "train/explainer", "train/published"):
         assert json.loads((folder / explainer / "config.json").read_text())["trained_steps"] > 0
     assert (folder / "README/results/results.csv").exists() and (folder / "measure/results/results.csv").exists()

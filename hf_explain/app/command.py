@@ -11,11 +11,11 @@ from .uploads import Limits
 FLAGS = {
     "what is offered": {
         "--model": flag(
-            "Hub ids or folders of explainers and classifiers, the first one at the start (default: the demo's "
-            "explainer, trained on this machine at the first start)",
+            "Hub ids or folders of explainers and classifiers, or photos:<name>; the first one at the start (default: "
+            "the demo's explainer, trained on this machine at the first start)",
             (),
         ),
-        "--examples": flag("files of pictures (default: drawn ones)", nargs="+"),
+        "--examples": flag("files of pictures, or photos:<name> (default: drawn ones, or photographs)", nargs="+"),
         "--cache_dir": flag("of the demo's explainer and the examples (default: hf-explain in HF_HOME)"),
         "--closed": flag("visitors cannot name other models of the Hub", False),
         "--trust_remote_code": flag(

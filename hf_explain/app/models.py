@@ -23,6 +23,7 @@ from ..modeling.classifier import Classifier
 from ..modeling.configuration_explainer import ExplainerConfig
 from ..modeling.errors import ExplainerError
 from ..modeling.modeling_explainer import ExplainerForImageClassification
+from ..modeling.schemes import scheme_of
 from .uploads import Limits
 
 logger = logging.get_logger(__name__)
@@ -119,7 +120,7 @@ class Models:
     def read_own(self, name: str) -> Model:
         source = self.own[name]
         source = source() if callable(source) else source
-        if not os.path.isdir(source) and not OWN_ID.fullmatch(source):
+        if not os.path.isdir(source) and not OWN_ID.fullmatch(source) and not scheme_of(source):
             raise ExplainerError(f"there is no folder {source!r}; give one that exists, or a Hub id.")
         return read_model(name, source, {"trust_remote_code": self.trust_remote_code})
 
@@ -127,6 +128,8 @@ class Models:
         """A model that a visitor named: public, safetensors, of limited size, and without code of its own."""
         if not self.open:
             raise ExplainerError(f"this app explains {', '.join(self.own)} only; choose one of them.")
+        if scheme_of(name):  # of an installed package: nothing is fetched
+            return read_model(name, name, {})
         if not HUB_ID.fullmatch(name) or os.path.exists(name):  # a folder here is nobody's business
             raise ExplainerError(
                 "besides the models of its list, this page loads those of the Hub only; give an id of the form "
@@ -163,7 +166,7 @@ class Models:
 
 def read_model(name: str, source: str, hub: dict, check_size: Callable | None = None) -> Model:
     """The explainer or classifier in a folder or on the Hub; `check_size(id, revision)` sees what it refers to."""
-    config = AutoConfig.from_pretrained(source, **hub)
+    config = None if scheme_of(source) else AutoConfig.from_pretrained(source, **hub)
     if not isinstance(config, ExplainerConfig):
         classifier = Classifier.from_pretrained(source, use_safetensors=True, **hub)
         if classifier.image_processor is None:
@@ -173,6 +176,8 @@ def read_model(name: str, source: str, hub: dict, check_size: Callable | None = 
         for role in ("classifier", "backbone"):
             other = getattr(config, f"{role}_name_or_path", None)
             if other and not config.classifier_included:
+                if scheme_of(other):
+                    continue
                 if not HUB_ID.fullmatch(other):
                     raise ExplainerError(f"{name} refers to a {role} that is not on the Hub; choose another model.")
                 check_size(other, getattr(config, f"{role}_revision"))

@@ -11,6 +11,7 @@ from gradio import processing_utils
 
 from ..demo.kept import demo_explainer, example_pictures
 from ..modeling.errors import ExplainerError
+from ..photos.pictures import picture_file, picture_files
 from .answers import Answers
 from .layout import build
 from .models import Models
@@ -20,6 +21,7 @@ from .style import STYLE, theme
 from .uploads import Limits
 
 SESSIONS = 200  # whose chosen options are remembered
+IMAGENET = 1000  # classes, by which its classifiers are known
 
 
 def make(
@@ -38,10 +40,11 @@ def make(
     'hf-explain'
 
     Args:
-        own: Hub ids or folders of classifiers and explainers that are offered, the first one at the start; default the
-            demo's explainer, which is trained first where it is not in the cache.
+        own: Hub ids, folders or names (photos:...) of classifiers and explainers that are offered, the first one at the
+            start; default the demo's explainer, which is trained first where it is not in the cache.
         cache: folder of the demo's explainer and of the examples; default hf-explain in HF_HOME.
-        examples: files of pictures; default scenes that are drawn into the cache.
+        examples: files of pictures, or names such as photos:cat; default scenes that are drawn into the cache, for a
+            classifier of ImageNet photographs where they are installed.
         limits: of what visitors give.
         open: whether visitors may name other models of the Hub.
         trust_remote_code: whether code of a model's repository may run. It can do whatever you can.
@@ -55,8 +58,11 @@ def make(
     if not sources:
         sources[OWN] = lambda: demo_explainer(cache)
     models = Models(sources, limits, open=open, trust_remote_code=trust_remote_code, kept=kept)
-    models.load(next(iter(sources)))  # what cannot be loaded is said before anybody waits for it
-    files = example_pictures(cache) if examples is None else list(examples)
+    first = models.load(next(iter(sources)))  # what cannot be loaded is said before anybody waits for it
+    if examples is not None:
+        files = [picture_file(name) for name in examples]
+    else:
+        files = (picture_files() if first.classifier.num_labels == IMAGENET else []) or example_pictures(cache)
     return build(Answers(models), files, concurrency, queue)
 
 

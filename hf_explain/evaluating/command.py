@@ -25,7 +25,7 @@ REFUSED = "refused.json"
 FLAGS = {
     "what is measured": {
         "--explainer": flag("Hub id or folder of an explainer; its maps are the method `learned`"),
-        "--classifier": flag("Hub id or folder of a classifier, for training-free methods alone"),
+        "--classifier": flag("Hub id or folder of a classifier, or photos:<name>, for training-free methods alone"),
         "--methods": flag(
             "names with commas, the first one is compared with the others: learned, refined (learned, then "
             f"{REFINE_STEPS} steps), tuned (of ltx: {TUNE_STEPS} steps on the picture), those of docs/methods.md, or "

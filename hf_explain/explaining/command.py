@@ -18,9 +18,9 @@ from .pipeline import ImageAttributionPipeline, find_method
 
 FLAGS = {
     "what is explained": {
-        "picture": {"nargs": "*", "help": "pictures (files or URLs); or one thing that --dataset takes"},
+        "picture": {"nargs": "*", "help": "pictures (files, URLs or photos:<name>); or one thing that --dataset takes"},
         "--explainer": flag("Hub id or folder of an explainer"),
-        "--classifier": flag("Hub id or folder of a classifier, to be explained by --method"),
+        "--classifier": flag("Hub id or folder of a classifier, or photos:<name>, to be explained by --method"),
         "--method": flag(f"one of {', '.join(METHODS)}"),
         "--target": flag("labels or indices of the classes to explain (default: the prediction)", nargs="+"),
         "--top_k": flag("explain this many of the most probable classes instead", type=int),

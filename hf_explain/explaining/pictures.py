@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 import PIL.Image
 
 from ..modeling.errors import ExplainerError
+from ..photos.pictures import PREFIX, picture_file
 from .rows import slug
 
 
 def check_names(names: list[str]) -> bool:
     """Whether they are pictures; refuses files that are neither these nor parquet, and several data sets."""
-    for name in names:
+    for name in map(picture_file, names):
         if os.path.isfile(name) and not is_picture(name) and not name.endswith(".parquet"):
             raise ExplainerError(
                 f"{name} is a file, but by its name neither a picture nor parquet; give pictures, a folder of them, or "
@@ -38,7 +39,7 @@ def check_names(names: list[str]) -> bool:
 def is_picture(name: str) -> bool:
     suffix = os.path.splitext(urlsplit(name).path)[1].lower()
     known = suffix in PIL.Image.registered_extensions()
-    return not os.path.isdir(name) and (known or name.startswith(("http://", "https://")))
+    return not os.path.isdir(name) and (known or name.startswith((PREFIX, "http://", "https://")))
 
 
 def stem_of(name: str) -> str:
@@ -47,7 +48,7 @@ def stem_of(name: str) -> str:
 
 def explain_pictures(names: list[str], pipe, targets, folder: Path, made_by: str) -> None:
     for name in names:
-        found = pipe([name], target=None if targets is None else [targets])[0]
+        found = pipe([picture_file(name)], target=None if targets is None else [targets])[0]
         folder.mkdir(parents=True, exist_ok=True)
         for entry in found:
             path = folder / f"{stem_of(name)}-{entry['index']}-{slug(entry['label'])}-{made_by}.png"

@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig
 from ..modeling.classifier import Classifier, pin
 from ..modeling.errors import ExplainerError
 from ..modeling.modeling_explainer import ExplainerForImageClassification
+from ..modeling.schemes import find_scheme
 
 
 def load(arguments: argparse.Namespace, device, with_method: bool = False):
@@ -32,8 +33,11 @@ def check_kind(arguments: argparse.Namespace, with_method: bool = False) -> dict
     name = arguments.explainer or arguments.classifier
     revision = getattr(arguments, "classifier_revision", None) if arguments.classifier else None
     hub = pin(name, {"revision": revision} if revision else {})
-    values, _ = PreTrainedConfig.get_config_dict(name, **hub)
-    kind = values.get("model_type") or ""  # of timm's own configs there is none
+    if named := find_scheme(name):
+        kind = named.config(name).model_type
+    else:
+        values, _ = PreTrainedConfig.get_config_dict(name, **hub)
+        kind = values.get("model_type") or ""  # of timm's own configs there is none
     of_explainer = kind.startswith("hf_explainer")
     if of_explainer and arguments.classifier:
         alone = ", without --method" if with_method else ""

@@ -14,6 +14,7 @@ from transformers.utils.hub import cached_file
 from ..evaluating.card import with_section, write_card
 from ..modeling.frozen_models import REPO_ID, is_local
 from ..modeling.model_card import card_to_push, in_code, model_card
+from ..photos.classifiers import CLASSIFIERS, LICENSE
 from ..reports.findings import spelled
 from ..training.checkpoints import checkpoints
 from ..training.kinds import KINDS, kind_of
@@ -105,8 +106,10 @@ def training(explainer, source: Path, said: Statement) -> str:
 def licenses(config, ours: str | None, theirs: str | None) -> str:
     """Of the head, as its author states it, and of the classifier, as its repository does."""
     head = f"The explainer comes under `{ours}`." if ours else "The author of the explainer states no license."
-    classifier = f"The classifier, {in_code(config.classifier_name_or_path)}, comes under {in_code(theirs)}, says its "
-    classifier = classifier + "repository." if theirs else "The license of the classifier is not known."
+    name = config.classifier_name_or_path
+    source = "package" if name in CLASSIFIERS else "repository"
+    classifier = f"The classifier, {in_code(name)}, comes under {in_code(theirs)}, says its {source}."
+    classifier = classifier if theirs else "The license of the classifier is not known."
     return f"## License\n\n{head} {classifier} A repository that carries its classifier carries that license too.\n"
 
 
@@ -114,6 +117,8 @@ def classifier_license(name: str | None, revision: str | None, ask_hub: bool) ->
     """None if it is not stated, or cannot be asked for."""
     if not name or is_local(name):
         return None
+    if name in CLASSIFIERS:
+        return LICENSE
     try:
         quiet = {"_raise_exceptions_for_missing_entries": False, "local_files_only": not ask_hub}
         path = cached_file(name, "README.md", revision=revision, **quiet)

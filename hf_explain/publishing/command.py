@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not REPO_ID.fullmatch(name) or "/" not in name:
             raise ExplainerError(f"{name!r} is no name of a repository; give owner/name.")
     explainer = ExplainerForImageClassification.from_pretrained(str(folder)).eval()
-    include = check(explainer, arguments.include_classifier, arguments.untrained)
+    include = check(explainer, arguments.include_classifier, arguments.untrained, arguments.remote_code)
     said = Statement(arguments.license, arguments.trained_on, arguments.untrained, ask_hub=not arguments.dry_run)
     with tempfile.TemporaryDirectory() as scratch:
         uploads = lay_out(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from ..explaining.pipeline import ImageAttributionPipeline
 from ..modeling.errors import ExplainerError
 from ..modeling.frozen_models import is_local
 from ..modeling.saving import decide_inclusion, refuse_local_reference
+from ..modeling.schemes import scheme_of
+from ..photos.pictures import picture_file
 from ..reports.sheet import Row, sheet
 from .card import Statement, write_published_card
 from .space import space_files
@@ -53,7 +56,7 @@ class Upload:
         return api.upload_folder(repo_id=self.repo_id, folder_path=self.folder, revision=self.branch, **kind, **message)
 
 
-def check(explainer, include_classifier: bool | None, untrained: str | None) -> bool:
+def check(explainer, include_classifier: bool | None, untrained: str | None, remote_code: bool = False) -> bool:
     """Whether the classifier goes along; refuses what would mislead others, or could not be loaded by them."""
     if not explainer.config.trained_steps and not untrained:
         raise ExplainerError(
@@ -62,6 +65,12 @@ def check(explainer, include_classifier: bool | None, untrained: str | None) -> 
         )
     include = decide_inclusion(explainer, include_classifier)
     refuse_local_reference(explainer, include)
+    name = explainer.config.classifier_name_or_path
+    if remote_code and not include and scheme_of(name):
+        raise ExplainerError(
+            f"--remote_code is for people without hf-explain, who cannot load {name}; add --include_classifier, or "
+            "leave it out."
+        )
     return include
 
 
@@ -109,8 +118,8 @@ def lay_out(
         space = scratch / "space"
         space.mkdir()
         named = explainer.config.classifier_name_or_path
-        called = named.rpartition("/")[2] if named and not is_local(named) else "my classifier"
-        for name, text in space_files(repo_id, called).items():
+        called = re.split("[/:]", named)[-1] if named and not is_local(named) else "my classifier"
+        for name, text in space_files(repo_id, called, None if include else scheme_of(named)).items():
             (space / name).write_text(text, encoding="utf-8")
         uploads.append(Upload(space, space_id, "space"))
     return uploads
@@ -122,7 +131,7 @@ def draw(pipe: ImageAttributionPipeline, pictures: Sequence[str], folder: Path) 
         return {}
     rows = []
     for picture in pictures:
-        read = pipe.preprocess(picture)["picture"]
+        read = pipe.preprocess(picture_file(picture))["picture"]
         entry = pipe(read)[0]
         rows.append(Row(read, [entry["attribution"]], caption=f"{entry['label']}: {entry['score']:.2f}"))
     (folder / "figures").mkdir()

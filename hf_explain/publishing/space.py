@@ -54,20 +54,22 @@ if __name__ == "__main__":
 '''
 
 REQUIREMENTS = """# gradio is not here: the Space brings the version that README.md names
-hf-explain
+hf-explain{extra}
 """
 
 
-def space_files(repo_id: str, classifier: str) -> dict[str, str]:
+def space_files(repo_id: str, classifier: str, extra: str | None = None) -> dict[str, str]:
     """Name -> text.
 
     Args:
         repo_id: of the explainer.
         classifier: what a person calls the model that is explained.
+        extra: of hf-explain, where that model comes with one.
     """
     title = f"Which pixels made {classifier} say that?"
     names = {"repo_id": repo_id, "title": json.dumps(title, ensure_ascii=False), "heading": in_markdown(title)}
     names["gradio"] = GRADIO
     return {
-        "README.md": README.format(**names), "app.py": APP.format(**names), "requirements.txt": REQUIREMENTS,
+        "README.md": README.format(**names), "app.py": APP.format(**names),
+        "requirements.txt": REQUIREMENTS.format(extra=f"[{extra}]" if extra else ""),
     }  # fmt: skip

@@ -32,7 +32,7 @@ def flags_of_training() -> dict[str, dict]:
 
 FLAGS = {
     "what is trained": {
-        "--classifier": flag("Hub id or folder of the classifier to explain"),
+        "--classifier": flag("Hub id or folder of the classifier to explain, or photos:<name>"),
         "--classifier_revision": flag("branch, tag or commit of the classifier"),
         "--explainer": flag("Hub id or folder of a trained explainer to train further, instead"),
         "--method": flag(f"how it is trained: {', '.join(KINDS)}", "ranking"),
