@@ -12,7 +12,6 @@ import torch.nn.functional as F
 
 from .soft_gradient import HALVES, first, named, scaled
 
-
 HARD = 1e-6  # a temperature up to which a gate is open or shut
 
 

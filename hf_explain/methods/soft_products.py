@@ -49,7 +49,7 @@ def multiply(mode, function, args, kwargs):
     for is_gate in (is_squeezed, is_activated):
         for one, other in (args, args[::-1]):
             if is_gate(one, other) and not is_gate(other, one):
-                return one.detach() * other
+                return function(*(x.detach() if x is one else x for x in args))
     value = function(*args)
     value.register_hook(lambda gradient: gradient / 2)  # each is the other's gate by half
     return value
@@ -85,7 +85,8 @@ def comes_from_pixels(x) -> bool:
     """Whether a gradient flows through `x`, and not only to a parameter of which it is a view or a function."""
     if not isinstance(x, torch.Tensor) or not x.requires_grad:
         return False
-    node, leaf = x.grad_fn, x
+    leaf: torch.Tensor | None = x
+    node = x.grad_fn
     while node is not None:
         before = [node for node, _ in node.next_functions if node is not None]
         if len(before) > 1:
