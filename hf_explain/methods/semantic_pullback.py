@@ -117,8 +117,13 @@ class Once:
             colors = colors.detach().clone().requires_grad_(True)
             pixels = self.space.from_rgb((colors + 1) / 2).to(self.classifier.dtype)
             with self.mode:
-                logits = self.classifier(pixels)
-            (found,) = torch.autograd.grad(of_target(logits, targets).sum(), colors)
+                score = of_target(self.classifier(pixels), targets).sum()
+            found = torch.autograd.grad(score, colors, allow_unused=True)[0] if score.requires_grad else None
+        if found is None:
+            raise ExplainerError(
+                f"gates='constant' leaves no way from the logits of {type(self.classifier.model).__name__} to its "
+                "pixels, because all of them go through gates; give gates='gradient'."
+            )
         return found.detach()
 
     def tell(self) -> None:

@@ -24,11 +24,11 @@ class Rules:
     """How what flows back is softened. A temperature near 0 is the hard rule.
 
     Args:
-        relu, gelu, silu, max_pool, attention: temperatures.
-        norm: "reference" treats a LayerNorm's mean and variance as constants, "adjoint" only its variance, which is the
-            exact adjoint of the affine map.
-        gates: what multiplies a branch by another one's sigmoid or SiLU (squeeze-and-excitation, SwiGLU) keeps its
-            "gradient", or is a "constant" factor.
+        relu, gelu, silu, max_pool, attention: temperatures; ReLU6 has that of ReLU, hard-swish that of SiLU.
+        norm: "reference" treats mean and variance of a normalization as constants, "adjoint" only its variance, which
+            is the exact adjoint of the affine map.
+        gates: what multiplies a branch by another one (squeeze-and-excitation, SwiGLU) keeps its "gradient", or is a
+            "constant" factor: a sigmoid, SiLU, what was pooled, a divisor. Of two that are alike, each is by half.
     """
 
     relu: float = 0.6
@@ -54,8 +54,8 @@ class SoftBackward(TorchFunctionMode):
     Args:
         rules: temperatures and choices.
 
-    `counts` says how often each rule was used; `uncovered` names the non-linearities on the way from the pixels that
-    have no rule, and kept their gradient.
+    `counts` says how often each rule was used; `uncovered` names the non-linearities without a rule through which a
+    gradient was taken.
     """
 
     def __init__(self, rules: Rules | None = None):
@@ -64,13 +64,20 @@ class SoftBackward(TorchFunctionMode):
         self.counts: Counter[str] = Counter()
         self.uncovered: Counter[str] = Counter()
 
+    def kept(self, name: str, value):
+        """`value` with its gradient; once one flows back through it, `name` counts as uncovered."""
+        found = value[0] if isinstance(value, tuple) else value
+        if found.requires_grad:
+            found.register_hook(lambda _: self.uncovered.update([name]))
+        return value
+
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        values = (*args, *kwargs.values())
-        on_the_way = torch.is_grad_enabled() and any(isinstance(v, torch.Tensor) and v.requires_grad for v in values)
-        rule = RULES.get(function)
-        if rule is not None:
-            return rule(self, function, args, kwargs) if on_the_way else function(*args, **kwargs)
-        if on_the_way and function in UNCOVERED:
-            self.uncovered[UNCOVERED[function]] += 1
-        return function(*args, **kwargs)
+        rule, name = RULES.get(function), UNCOVERED.get(function)
+        if (rule is None and name is None) or not torch.is_grad_enabled() or not differentiated(args, kwargs):
+            return function(*args, **kwargs)
+        return rule(self, function, args, kwargs) if rule else self.kept(name, function(*args, **kwargs))
+
+
+def differentiated(args, kwargs) -> bool:
+    return any(isinstance(value, torch.Tensor) and value.requires_grad for value in (*args, *kwargs.values()))
