@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from transformers.utils import logging
 
 from ..modeling.classifier import Classifier
 from ..modeling.errors import ExplainerError
 from ..modeling.targets import read_targets
-
-SLOW = 20  # forwards of a batch from which on a bar is shown
-
-
-def slowly(items: Sequence, what: str):
-    """The items, with a bar where there are many; silent where there is no terminal, as all bars of transformers."""
-    return logging.tqdm(items, desc=what, leave=False, disable=None if len(items) >= SLOW else True)
 
 
 def batches(classifier: Classifier, pixel_values, targets, batch_size: int) -> list[tuple]:

@@ -7,6 +7,7 @@ import torch
 from ..modeling.classifier import Classifier
 from ..modeling.references import reference_image
 from ..modeling.targets import read_targets
+from .forwards import forwards
 
 
 def integrated_gradients(
@@ -38,9 +39,15 @@ def integrated_gradients(
                 targets, torch.cat([classifier(chunk) for chunk in pixels.split(batch_size)])
             ).clone()
             start = reference_image(pixels, classifier.pixel_space, reference).contiguous()
-        method = IntegratedGradients(classifier)
-        maps = [
-            method.attribute(x, baselines=b, target=t, n_steps=steps, internal_batch_size=max(batch_size, len(x)))
-            for x, b, t in zip(*(v.split(batch_size) for v in (pixels, start, targets)), strict=True)
-        ]
+        with forwards("integrated_gradients", steps * len(pixels)) as done:
+
+            def logits(x):
+                done(len(x))
+                return classifier(x)
+
+            method = IntegratedGradients(logits)
+            maps = [
+                method.attribute(x, baselines=b, target=t, n_steps=steps, internal_batch_size=max(batch_size, len(x)))
+                for x, b, t in zip(*(v.split(batch_size) for v in (pixels, start, targets)), strict=True)
+            ]
     return torch.cat(maps).detach().float().sum(1)
