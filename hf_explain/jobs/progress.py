@@ -35,7 +35,7 @@ def is_wanted() -> bool:
     return logging.is_progress_bar_enabled() or asked_for_lines
 
 
-def progress(items=None, *, shown: bool = True, delay: float = EVERY, **settings):
+def progress(items=None, *, shown: bool = True, delay: float | None = None, **settings):
     """`items` with a bar; or, with total= in place of items, a bar to update by hand.
 
     Silent where the bars of transformers are.
@@ -45,7 +45,7 @@ def progress(items=None, *, shown: bool = True, delay: float = EVERY, **settings
 
     Args:
         shown: False in all processes but the first.
-        delay: seconds before the first line, where there is no terminal.
+        delay: seconds before the first line, where there is no terminal; `EVERY` by default.
         settings: of tqdm.
     """
     shown = shown and is_wanted()
@@ -53,11 +53,12 @@ def progress(items=None, *, shown: bool = True, delay: float = EVERY, **settings
         return logging.tqdm(items, disable=not shown, **settings)
     total = settings.get("total", len(items) if hasattr(items, "__len__") else None)
     form = ENDLESS if total is None else LINE
+    delay = EVERY if delay is None else delay
     return tqdm(items, file=Lines(), mininterval=EVERY, delay=delay, miniters=1, bar_format=form, **settings)
 
 
 class Later:
-    """A bar to update by hand that is there once all is known to take longer than `LONG` seconds, by what it took so far.
+    """A bar to update by hand that is not there before all is known to take longer than `LONG` seconds.
 
     >>> waited = Later(total=3, desc="adding")
     >>> for _ in range(3):
