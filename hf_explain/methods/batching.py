@@ -16,8 +16,7 @@ def batches(classifier: Classifier, pixel_values, targets, batch_size: int) -> l
     >>> [len(x) for x, t in batches(random_classifier(), torch.rand(5, 3, 32, 32), None, batch_size=2)]
     [2, 2, 1]
     """
-    if batch_size < 1:
-        raise ExplainerError(f"batch_size={batch_size}; give the pictures per forward, at least 1.")
+    check_batch_size(batch_size)
     with torch.inference_mode(False):
         pixels = pixel_values.detach().clone().to(classifier.device, classifier.dtype)
         with torch.no_grad():
@@ -29,3 +28,8 @@ def batches(classifier: Classifier, pixel_values, targets, batch_size: int) -> l
         if targets.ndim != 1:
             raise ExplainerError(f"targets of shape {tuple(targets.shape)}; a method explains one class per image.")
         return list(zip(pixels.split(batch_size), targets.split(batch_size), strict=True))
+
+
+def check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ExplainerError(f"batch_size={batch_size}; give the pictures per forward, at least 1.")

@@ -79,9 +79,7 @@ def layer_cam(classifier: Classifier, pixel_values, targets=None, *, batch_size:
     return at_last_layer("layer_cam", cell_by_cell, classifier, pixel_values, targets, batch_size)
 
 
-def at_last_layer(
-    name: str, weigh: Callable, classifier, pixel_values, targets, batch_size: int
-) -> torch.Tensor:
+def at_last_layer(name: str, weigh: Callable, classifier, pixel_values, targets, batch_size: int) -> torch.Tensor:
     layer, maps = last_layer(classifier, pixel_values), []
     with forwards(name, 2 * len(pixel_values)) as done:
         for x, t in batches(classifier, pixel_values, targets, batch_size):

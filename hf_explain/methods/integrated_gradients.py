@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 
 from ..modeling.classifier import Classifier
+from ..modeling.errors import ExplainerError
 from ..modeling.references import reference_image
 from ..modeling.targets import read_targets
+from .batching import check_batch_size
 from .forwards import forwards
 
 
@@ -32,6 +34,9 @@ def integrated_gradients(
     """
     from captum.attr import IntegratedGradients  # not when hf_explain is imported
 
+    check_batch_size(batch_size)
+    if steps < 1:
+        raise ExplainerError(f"steps={steps}; give at least 1.")
     with torch.inference_mode(False), torch.enable_grad():
         pixels = pixel_values.detach().clone().to(classifier.device, classifier.dtype)
         with torch.no_grad():
@@ -42,8 +47,9 @@ def integrated_gradients(
         with forwards("integrated_gradients", steps * len(pixels)) as done:
 
             def logits(x):
+                found = classifier(x)
                 done(len(x))
-                return classifier(x)
+                return found
 
             method = IntegratedGradients(logits)
             maps = [

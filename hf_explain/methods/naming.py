@@ -108,8 +108,9 @@ def split_names(text: str) -> list[str]:
 
 def with_options(method: Callable, name: str, options: Mapping[str, Any]) -> Callable[..., torch.Tensor]:
     """The method with other defaults, or why it has no such option."""
-    known = options_of(method)
-    hints = get_type_hints(innermost(method))
+    if not options:
+        return method
+    known, hints = options_of(method), hints_of(method)
     for option, value in options.items():
         if option in GIVEN_BESIDE:
             raise ExplainerError(f"{option} is no option of {name}; {GIVEN_BESIDE[option]}.")
@@ -119,12 +120,19 @@ def with_options(method: Callable, name: str, options: Mapping[str, Any]) -> Cal
             raise ExplainerError(f"{unknown_name(f'option of {name}', option, known)}.")
         if option in hints and not fits(value, hints[option]):
             raise ExplainerError(f"{option}={value!r:.60} of {name}; give {said(hints[option])}.")
-    return partial(method, **options) if options else method
+    return partial(method, **options)
 
 
 def options_of(method: Callable) -> list[str]:
     parameters = inspect.signature(method).parameters.values()
     return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in GIVEN_BESIDE]
+
+
+def hints_of(method: Callable) -> dict[str, Any]:
+    try:
+        return get_type_hints(innermost(method))
+    except NameError:  # of a method that imports its types for checkers only
+        return {}
 
 
 def innermost(method: Callable) -> Callable:

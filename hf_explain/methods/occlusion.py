@@ -10,6 +10,7 @@ from ..modeling.classifier import Classifier
 from ..modeling.errors import ExplainerError
 from ..modeling.references import reference_image
 from ..modeling.targets import read_targets
+from .batching import check_batch_size
 from .forwards import forwards, scores_of
 
 STEPS = 16  # of the window along a side
@@ -40,6 +41,7 @@ def occlusion(
     """
     from captum.attr import Occlusion  # not when hf_explain is imported
 
+    check_batch_size(batch_size)
     window, stride = read_window(window, stride, *pixel_values.shape[-2:])
     pixels = pixel_values.to(classifier.device, classifier.dtype)
     targets = read_targets(targets, torch.cat([classifier(chunk) for chunk in pixels.split(batch_size)]))
