@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 
 import torch
 import transformers
@@ -78,15 +79,21 @@ class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
     ):
         pre, forward, post = super()._sanitize_parameters(**other)
         explainer = isinstance(self.model, ExplainerForImageClassification)
-        if method is not None:
-            if explainer:
+        for name, value in {"method": method, "method_options": method_options}.items():
+            if explainer and value is not None:
                 raise ExplainerError(
-                    f"method={method!r:.60} was given, but {type(self.model).__name__} is a learned explainer; leave "
-                    "method out, or give the classifier itself as model."
+                    f"{name}={value!r:.60} was given, but {type(self.model).__name__} is a learned explainer; leave "
+                    f"{name} out, or give the classifier itself as model."
                 )
+        if method_options is not None and not isinstance(method_options, Mapping):
+            raise ExplainerError(f"method_options={method_options!r:.60}; give a dict, such as {{'window': 8}}.")
+        if method is not None:
             forward["method"] = find_method(method, method_options)
         elif method_options is not None:
-            forward["method"] = self._change_method(method_options)
+            chosen = self._kept().get("method")
+            if chosen is None:
+                raise ExplainerError(f"method_options={method_options!r:.60} came without a method; give method= too.")
+            forward["method"] = with_options(chosen, innermost(chosen).__name__, method_options)
         if refine_steps is not None:
             forward["refine_steps"] = whole_number("refine_steps", refine_steps, 0)
         if measure is not None:
@@ -104,13 +111,6 @@ class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
     def _kept(self) -> dict:
         """What was given to `pipeline(...)`; nothing while it is made."""
         return getattr(self, "_forward_params", {})
-
-    def _change_method(self, options: dict):
-        """The method that was chosen before, with other options."""
-        method = self._kept().get("method")
-        if method is None:
-            raise ExplainerError(f"method_options={options!r:.60} was given without a method; give method= too.")
-        return with_options(method, innermost(method).__name__, options)
 
     def _refuse_options(self, other: dict) -> None:
         if other:
