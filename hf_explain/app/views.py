@@ -122,7 +122,7 @@ def attribute(
     model: Model, picture: Picture, target: str | int | None = None, method: str = LEARNED, refine_steps: int = 0
 ) -> Map:
     """The map of a class, default the prediction, by the learned explainer or one of `METHODS`, refined."""
-    options = {"refine_steps": refine_steps, "seed": SEED}
+    options: dict = {"refine_steps": refine_steps, "seed": SEED}
     if method != LEARNED:
         options["method"] = named(method)
     pipe = model.pipe(method)

@@ -68,7 +68,8 @@ class Later:
     """
 
     def __init__(self, total: int, desc: str):
-        self.total, self.desc, self.done, self.bar = total, desc, 0, None
+        self.total, self.desc, self.done = total, desc, 0
+        self.bar: tqdm | None = None
         self.began = time.perf_counter()
         self.first: tuple[float, int] | None = None  # when the first part was done, which may be slower; and how much
 

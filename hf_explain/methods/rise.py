@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ def rise(
         cells: of a mask, a side.
         share: of the cells that stay.
     """
-    options = {"masks": masks, "cells": cells, "share": share, "seed": seed, "batch_size": batch_size}
+    options: dict[str, Any] = {"masks": masks, "cells": cells, "share": share, "seed": seed, "batch_size": batch_size}
     with forwards("rise", masks * len(pixel_values)) as done:
         pairs = batches(classifier, pixel_values, targets, batch_size)
         return torch.cat([seen_through_masks(classifier, x, t, done, **options) for x, t in pairs])
