@@ -23,7 +23,6 @@ from .wording import describe, duration, gone, percent
 
 HEATMAP, IMPORTANT, SMALLEST = "heatmap", "most important pixels", "smallest region"
 SHOWN = 512  # pixels: a smaller picture is enlarged, so that its pixels can be seen
-PLAIN = "input_x_gradient"  # what a classifier without an explainer is asked with at first
 REFINE_STEPS, MOVE_STEPS, MOVE_LENGTH = 16, 8, 20  # at most
 
 
@@ -60,7 +59,7 @@ class Events:
             return [gr.skip()] * 5
         found = self.seen(upload, model)
         first, second = found.top[0].name, found.top[min(1, len(found.top) - 1)].name
-        chosen = method if method in found.methods else LEARNED if LEARNED in found.methods else PLAIN
+        chosen = method if method in found.methods else found.first
         names, methods = list(found.names), list(found.methods)
         compared = [m for m in (LEARNED, "integrated_gradients", "grad_cam", "random") if m in methods]
         return (

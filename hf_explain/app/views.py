@@ -10,9 +10,10 @@ import PIL.Image
 import torch
 
 from ..explaining.counterfactual import counterfactual
-from ..explaining.pipeline import find_method
 from ..explaining.regions import smallest_region
 from ..faithfulness.measurement import measure
+from ..methods.cams import last_layer
+from ..methods.naming import named
 from ..methods.semantic_pullback import need_space
 from ..modeling.errors import ExplainerError
 from ..modeling.perturbation import blend, rank_each, top_mask
@@ -36,11 +37,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a classifier says of a picture: the most probable classes; the names and methods to choose from."""
+    """What a classifier says of a picture: the most probable classes; the names and methods to choose from.
+
+    `first` is the method it is asked with where none was chosen.
+    """
 
     top: tuple[Prediction, ...]
     names: tuple[str, ...]
     methods: tuple[str, ...]
+    first: str
 
 
 @dataclass(frozen=True)
@@ -99,16 +104,27 @@ def predict(model: Model, picture: Picture, count: int = 5) -> Seen:
     scores = model.classifier.scores(model.classifier(pixel_values))[0]
     best = scores.topk(min(count, len(scores)))
     top = [Prediction(model.names[i], i, s) for s, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
-    return Seen(tuple(top), tuple(model.names), tuple(model.methods))
+    return Seen(tuple(top), tuple(model.names), tuple(model.methods), first_method(model, pixel_values))
+
+
+def first_method(model: Model, pixel_values: torch.Tensor) -> str:
+    """The explainer if there is one; else Grad-CAM, the best on photographs, wherever it is defined."""
+    if model.explainer is not None:
+        return LEARNED
+    try:
+        last_layer(model.classifier, pixel_values)
+    except ExplainerError:
+        return "input_x_gradient"
+    return "grad_cam"
 
 
 def attribute(
     model: Model, picture: Picture, target: str | int | None = None, method: str = LEARNED, refine_steps: int = 0
 ) -> Map:
     """The map of a class, default the prediction, by the learned explainer or one of `METHODS`, refined."""
-    options = {"refine_steps": refine_steps, "seed": SEED}
+    options: dict = {"refine_steps": refine_steps, "seed": SEED}
     if method != LEARNED:
-        options["method"] = find_method(method)
+        options["method"] = named(method)
     pipe = model.pipe(method)
     item = pipe.preprocess(picture.image)
     wanted = None if target is None else torch.tensor([[model.index(target)]])

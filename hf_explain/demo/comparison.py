@@ -95,7 +95,7 @@ def methods_to_compare(explainer, tune: Scenes, references, refinement: dict) ->
         "integrated_gradients": integrated,
         "integrated_gradients_smoothed": smoothed,
         "integrated_gradients_refined": refined(smoothed),
-        "occlusion": plain("occlusion", batch_size),
+        "occlusion": plain("occlusion", batch_size),  # of 64 pixels: window 8, stride 4
         "gradient": plain("gradient", batch_size),
         "random": METHODS["random"],  # of all pictures at once, so that no two of them share their noise
     }

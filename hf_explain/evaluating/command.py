@@ -15,6 +15,7 @@ from ..data.flags import DATA_SET, SCENES_SEED
 from ..faithfulness.protocols import PRESETS, read_protocol
 from ..jobs.flags import check_counts, flag
 from ..jobs.models import load
+from ..methods.naming import split_names
 from ..modeling.errors import ExplainerError
 from ..modeling.references import RAW_REFERENCES, REFERENCES, read_reference
 from .methods import DEFAULT, REFINE_STEPS, TUNE_STEPS, find_method, find_refusals, read_names
@@ -28,8 +29,9 @@ FLAGS = {
         "--classifier": flag("Hub id or folder of a classifier, or photos:<name>, for training-free methods alone"),
         "--methods": flag(
             "names with commas, the first one is compared with the others: learned, refined (learned, then "
-            f"{REFINE_STEPS} steps), tuned (of ltx: {TUNE_STEPS} steps on the picture), those of docs/methods.md, or "
-            f"all: of these those that are defined for the classifier (default: learned and {DEFAULT})"
+            f"{REFINE_STEPS} steps), tuned (of ltx: {TUNE_STEPS} steps on the picture), those of docs/methods.md, also "
+            "with options as in 'rise(masks=8000)', or all: of these those that are defined for the classifier, and "
+            f"named with options beside it if so (default: learned and {DEFAULT})"
         ),
         "--explained": flag("class of the maps: predicted or label", "predicted"),
     },
@@ -112,7 +114,7 @@ def refuse(arguments: argparse.Namespace, survey) -> None:
     from ..jobs.folders import write_whole
 
     path = survey.folder / REFUSED
-    if "all" in (arguments.methods or "").replace(" ", "").split(",") and not path.exists():
+    if "all" in split_names(arguments.methods or "") and not path.exists():
         refused = find_refusals(survey.methods, survey.classifier, survey.rows[0]["pixel_values"][None])
         write_whole(path, json.dumps(refused, indent=1).encode())
 

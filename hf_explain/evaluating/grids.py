@@ -14,8 +14,9 @@ import torch
 
 from ..localization.grid_scores import localization_score
 from ..localization.grids import Grids, confident_pictures, explain_grids, make_grids
+from ..methods.naming import read_method
 from .methods import OF_EXPLAINERS
-from .survey import write_part
+from .survey import file_of, write_part
 
 FOLDER, SURE = "grids", (0.99, 0.9, 0.0)  # the least probability of a grid's pictures, as high as there are enough
 AT_FINAL = ("grad_cam", "grad_cam_plus_plus", "layer_cam")  # as the paper has them; all others at the pixels
@@ -41,15 +42,17 @@ def measure_grids(
     """
     place = Path(folder) / FOLDER
     place.mkdir(exist_ok=True)
-    missing = [name for name in methods if name not in UNDEFINED and not (place / f"{name}.parquet").exists()]
+    defined = {name: read_method(name)[0] for name in methods if read_method(name)[0] not in UNDEFINED}
+    missing = [name for name in defined if not (place / file_of(name)).exists()]
     if not missing[rank::world]:
         return
     grids = make_survey_grids(classifier, rows, count, pictures, batch_size)
     for name in progress(missing[rank::world]):
-        method, layer = name if name in BY_NAME else methods[name], "final" if name in AT_FINAL else "input"
+        base = defined[name]
+        method, layer = base if base in BY_NAME else methods[name], "final" if base in AT_FINAL else "input"
         maps = explain_grids(classifier, grids, method, layer, batch_size=batch_size)
         scores = localization_score(maps, grids.cells, grids.n, grids.size)
-        write_part(place / f"{name}.parquet", {"score": scores.values.numpy(), "empty": scores.empty.numpy()})
+        write_part(place / file_of(name), {"score": scores.values.numpy(), "empty": scores.empty.numpy()})
 
 
 def make_survey_grids(classifier, rows, count: int, pictures: int, batch_size: int) -> Grids:
@@ -64,7 +67,7 @@ def read_grids(folder, methods) -> dict[str, dict[str, np.ndarray]]:
 
     found = {}
     for name in methods:
-        path = Path(folder) / FOLDER / f"{name}.parquet"
+        path = Path(folder) / FOLDER / file_of(name)
         if path.exists():
             table = pyarrow.parquet.read_table(path)
             found[name] = {column: table[column].to_numpy() for column in table.column_names}

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 
-from ..methods import METHODS
+from ..methods import METHODS, naming
 from ..methods.calling import attribute, attribute_with
-from ..modeling.errors import ExplainerError, spelled_as, unknown_name
+from ..modeling.errors import ExplainerError, unknown_name
 from ..training.kinds import KINDS, kind_of
 from ..training.refinement import refine
 
@@ -18,16 +18,25 @@ DEFAULT = "integrated_gradients,occlusion,gradient,random"
 
 
 def read_names(names: str | None, with_explainer: bool) -> list[str]:
-    """Names with commas, with - or _ between words; "all" stands for all of `METHODS`."""
+    """Names with commas, with - or _ between words, also with options: "rise(masks=8000)".
+
+    "all" stands for those of `METHODS` that are not named with options beside it.
+    """
     known = [*(OF_EXPLAINERS if with_explainer else ()), *METHODS]
     given = names or ("learned," if with_explainer else "") + DEFAULT
+    wanted = [naming.spelled(name) for name in naming.split_names(given)]
+    plain = [naming.read_method(name)[0] for name in wanted]
     found: list[str] = []
-    for name in filter(None, map(spelled_as, given.split(","))):
-        if name in OF_EXPLAINERS and not with_explainer:
-            raise ExplainerError(f"method {name!r} needs --explainer.")
-        if name not in (*known, "all"):
-            raise ExplainerError(f"{unknown_name('method', name, [*known, 'all'])}.")
-        found += list(METHODS) if name == "all" else [name]
+    for name, base in zip(wanted, plain, strict=True):
+        if base in OF_EXPLAINERS and not with_explainer:
+            raise ExplainerError(f"method {base!r} needs --explainer.")
+        if base not in (*known, "all"):
+            raise ExplainerError(f"{unknown_name('method', base, [*known, 'all'])}.")
+        if base in METHODS:
+            naming.find_method(name)  # which refuses wrong options
+        elif name != base:
+            raise ExplainerError(f"{name!r:.60}: {base} takes no options here; leave them out.")
+        found += [one for one in METHODS if one not in plain] if name == "all" else [name]
     if not found or len(set(found)) < len(found):
         raise ExplainerError(f"--methods {given!r}; give names with commas, each once.")
     return found
@@ -36,7 +45,7 @@ def read_names(names: str | None, with_explainer: bool) -> list[str]:
 def find_method(name: str, explainer) -> Callable[..., torch.Tensor]:
     """A function in the calling form of `METHODS`."""
     if name not in OF_EXPLAINERS:
-        return METHODS[name]
+        return naming.find_method(name)
     second_stage = KINDS[kind_of(explainer)].second_stage
     if name == "tuned" and second_stage is None:
         raise ExplainerError(

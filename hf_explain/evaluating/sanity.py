@@ -16,10 +16,10 @@ from torch import nn
 
 from ..faithfulness.case import all_logits
 from ..faithfulness.similarity import spearman
-from ..methods import METHODS
 from ..methods.calling import attribute, attribute_with
+from ..methods.naming import find_method
 from ..modeling.classifier import Classifier
-from ..modeling.errors import ExplainerError, spelled_as, unknown_name
+from ..modeling.errors import ExplainerError
 from ..modeling.hooks import hooked, watched
 from ..modeling.model_call import unchanged
 from ..modeling.modeling_explainer import ExplainerForImageClassification
@@ -188,8 +188,5 @@ def in_calling_form(method: Method, batch_size: int, options: dict) -> Callable[
     """`(classifier, pixel_values, targets) -> (B, H, W)` of a name, a function or an explainer, in batches."""
     if isinstance(method, ExplainerForImageClassification):
         return attribute_with(method, batch_size)
-    method = spelled_as(method) if isinstance(method, str) else method
-    if isinstance(method, str) and method not in METHODS:
-        raise ExplainerError(f"{unknown_name('method', method, METHODS)}, or give a function.")
-    function = METHODS[method] if isinstance(method, str) else method
+    function = find_method(method) if isinstance(method, str) else method
     return partial(attribute, function, batch_size=batch_size, options=options)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import numpy as np
 import torch
@@ -96,7 +97,7 @@ class Survey:
         """This process' share of what is missing."""
         for first, names in progress(self.missing()[rank::world]):
             for name, table in self.block(first, names).items():
-                write_part(self.parts / f"{first:09d}-{name}.parquet", table)
+                write_part(self.parts / f"{first:09d}-{file_of(name)}", table)
 
     def block(self, first: int, names: list[str]) -> dict[str, dict]:
         """method -> columns of its part."""
@@ -179,7 +180,16 @@ def kept(folder) -> Iterator[tuple[int, str, Path]]:
     """(first picture, method, path) of the parts that are there, in order."""
     for path in sorted((Path(folder) / PARTS).glob("*.parquet")):
         first, _, name = path.stem.partition("-")
-        yield int(first), name, path
+        yield int(first), unquote(name), path
+
+
+def file_of(method: str) -> str:
+    """The name of a file of a method's results, whatever its options hold.
+
+    >>> file_of("occlusion(window=8, reference='1/2')")
+    "occlusion(window=8, reference='1%2F2').parquet"
+    """
+    return quote(method, safe="()=,' ") + ".parquet"
 
 
 def write_part(path: Path, columns: dict) -> None:

@@ -12,16 +12,18 @@ from ..faithfulness.protocols import PRESETS
 from ..jobs.flags import check_counts, flag
 from ..jobs.models import load
 from ..methods import METHODS
-from ..modeling.errors import ExplainerError, spelled_as
+from ..methods.naming import find_method, spelled
+from ..modeling.errors import ExplainerError
 from .pictures import check_names, explain_pictures, is_picture
-from .pipeline import ImageAttributionPipeline, find_method
+from .pipeline import ImageAttributionPipeline
+from .rows import slug
 
 FLAGS = {
     "what is explained": {
         "picture": {"nargs": "*", "help": "pictures (files, URLs or photos:<name>); or one thing that --dataset takes"},
         "--explainer": flag("Hub id or folder of an explainer"),
         "--classifier": flag("Hub id or folder of a classifier, or photos:<name>, to be explained by --method"),
-        "--method": flag(f"one of {', '.join(METHODS)}"),
+        "--method": flag(f"one of {', '.join(METHODS)}; with options: 'occlusion(window=8, stride=4)'"),
         "--target": flag("labels or indices of the classes to explain (default: the prediction)", nargs="+"),
         "--top_k": flag("explain this many of the most probable classes instead", type=int),
     },
@@ -73,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if is_picture(names[0]):
         if processes.is_main:
-            made_by = (arguments.method or "learned") + ("-refined" if arguments.refine_steps else "")
+            made_by = slug(arguments.method or "learned") + ("-refined" if arguments.refine_steps else "")
             explain_pictures(names, pipe, targets, Path(arguments.output_dir or "."), made_by)
         return leave(0)
     explain_dataset(names[0], arguments, pipe, explainer, targets, processes)
@@ -97,7 +99,7 @@ def check(arguments: argparse.Namespace) -> None:
         raise ExplainerError(f"--classifier needs --method; methods: {', '.join(METHODS)}.")
     if arguments.method:
         find_method(arguments.method)
-        arguments.method = spelled_as(arguments.method)
+        arguments.method = spelled(arguments.method)
     if arguments.target and arguments.top_k is not None:
         raise ExplainerError(
             "--target and --top_k were both given; give the classes, or how many of the most probable ones."

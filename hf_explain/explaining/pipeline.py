@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 
 import torch
 import transformers
@@ -10,15 +11,17 @@ import transformers
 from ..faithfulness.measurement import measure as measure_faithfulness
 from ..faithfulness.protocols import read_protocol
 from ..methods import METHODS
+from ..methods.forwards import together
+from ..methods.naming import find_method, innermost, with_options
 from ..modeling import pipeline_image_attribution as travelling
 from ..modeling.classifier import Classifier, as_classifier
-from ..modeling.errors import ExplainerError, spelled_as, unknown_name, whole_number
+from ..modeling.errors import ExplainerError, whole_number
 from ..modeling.frozen_models import name_of
 from ..modeling.modeling_explainer import ExplainerForImageClassification
 from ..training.kinds import KINDS, kind_of
 from ..training.refinement import refine
 
-OPTIONS = "method, refine_steps, measure, seed, " + travelling.OPTIONS
+OPTIONS = "method, method_options, refine_steps, measure, seed, " + travelling.OPTIONS
 REFINE_BATCH_SIZE = 32  # altered pictures of one picture, where no batch_size was given
 
 
@@ -29,7 +32,9 @@ class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
     list with one dict per class explained, a list of pictures a list of those, anything else an iterator.
 
     Args:
-        method: for a plain classifier, a name of `hf_explain.METHODS` ("input-x-gradient", ...).
+        method: for a plain classifier, a name of `hf_explain.METHODS` ("grad-cam", ...), also with options,
+            "occlusion(window=8, stride=4)".
+        method_options: the same options as a dict.
         refine_steps: steps of descent on each map's own deletion and insertion (`training.refine`).
         measure: a preset of `faithfulness.measure` ("aha", ...): each dict then has "faithfulness", what the map scores
             and by which protocol.
@@ -69,22 +74,32 @@ class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
             raise ExplainerError(f"no image processor was found for {name_of(model)}; give image_processor=.")
         return classifier
 
-    def _sanitize_parameters(self, method=None, seed=None, refine_steps=None, measure=None, **other):
+    def _sanitize_parameters(
+        self, method=None, method_options=None, seed=None, refine_steps=None, measure=None, **other
+    ):
         pre, forward, post = super()._sanitize_parameters(**other)
         explainer = isinstance(self.model, ExplainerForImageClassification)
-        if method is not None:
-            if explainer:
+        for name, value in {"method": method, "method_options": method_options}.items():
+            if explainer and value is not None:
                 raise ExplainerError(
-                    f"method={method!r:.60} was given, but {type(self.model).__name__} is a learned explainer; leave "
-                    "method out, or give the classifier itself as model."
+                    f"{name}={value!r:.60} was given, but {type(self.model).__name__} is a learned explainer; leave "
+                    f"{name} out, or give the classifier itself as model."
                 )
-            forward["method"] = find_method(method)
+        if method_options is not None and not isinstance(method_options, Mapping):
+            raise ExplainerError(f"method_options={method_options!r:.60}; give a dict, such as {{'window': 8}}.")
+        if method is not None:
+            forward["method"] = find_method(method, method_options)
+        elif method_options is not None:
+            chosen = self._kept().get("method")
+            if chosen is None:
+                raise ExplainerError(f"method_options={method_options!r:.60} came without a method; give method= too.")
+            forward["method"] = with_options(chosen, innermost(chosen).__name__, method_options)
         if refine_steps is not None:
             forward["refine_steps"] = whole_number("refine_steps", refine_steps, 0)
         if measure is not None:
             forward["measure"] = read_protocol(measure, {"label": "explained"})
         if seed is not None:
-            kept = getattr(self, "_forward_params", {})  # not there yet while the pipeline is made
+            kept = self._kept()
             if explainer and not (kept | forward).get("refine_steps"):
                 raise ExplainerError(
                     f"seed={seed!r:.60} was given, but a learned explainer draws nothing; leave it out, or give "
@@ -93,16 +108,20 @@ class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
             forward["seed"] = whole_number("seed", seed, 0)
         return pre, forward, post
 
+    def _kept(self) -> dict:
+        """What was given to `pipeline(...)`; nothing while it is made."""
+        return getattr(self, "_forward_params", {})
+
     def _refuse_options(self, other: dict) -> None:
         if other:
             name = next(iter(other))
             raise ExplainerError(f"unknown argument {name}={other[name]!r:.60}; this pipeline has {OPTIONS}.")
 
     def __call__(
-        self, inputs, *, target=None, top_k=None, method=None, refine_steps=None, measure=None, seed=None,
-        output_size=None, batch_size=None, num_workers=None, **kwargs,
+        self, inputs, *, target=None, top_k=None, method=None, method_options=None, refine_steps=None, measure=None,
+        seed=None, output_size=None, batch_size=None, num_workers=None, **kwargs,
     ):  # fmt: skip
-        """See the class; `method`, `refine_steps`, `measure` and `seed` may be given here or to `pipeline(...)`."""
+        """See the class; `method` and what follows it there may be given here or to `pipeline(...)`."""
         chosen = method is not None or "method" in self._forward_params
         if not chosen and not isinstance(self.model, ExplainerForImageClassification):
             raise ExplainerError(
@@ -110,7 +129,7 @@ class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
                 f"{', '.join(METHODS)}, or a learned explainer as model."
             )
         given = {"target": target, "top_k": top_k, "output_size": output_size, "method": method, "seed": seed}
-        given |= {"refine_steps": refine_steps, "measure": measure}
+        given |= {"method_options": method_options, "refine_steps": refine_steps, "measure": measure}
         return super().__call__(inputs, batch_size=batch_size, num_workers=num_workers, **given, **kwargs)
 
     def _forward(
@@ -181,20 +200,14 @@ class ImageAttributionPipeline(travelling.ImageAttributionPipeline):
         if targets is None:
             targets = logits.topk(min(top_k, logits.shape[1])).indices
         targets = targets.to(logits.device)
-        maps = [self._attribute(method, pixel_values, column, seed) for column in targets.T]
+        draws = "seed" in inspect.signature(method).parameters
+        with together(targets.numel() if draws else targets.shape[1]):
+            maps = [self._attribute(method, pixel_values, column, seed if draws else None) for column in targets.T]
         return {"maps": torch.stack(maps, dim=1), "logits": logits, "targets": targets, "signed": True}
 
     def _attribute(self, method, pixel_values, targets, seed):
         """(B, H, W); a picture's random numbers do not depend on what else is in the batch."""
-        if "seed" not in inspect.signature(method).parameters:
+        if seed is None:
             return method(self.classifier, pixel_values, targets)
         rows = zip(pixel_values.split(1), targets.split(1), strict=True)
         return torch.cat([method(self.classifier, row, target, seed=seed) for row, target in rows])
-
-
-def find_method(name: str):
-    """The function of a method's name, with - or _ between words."""
-    found = METHODS.get(spelled_as(name))
-    if found is None:
-        raise ExplainerError(f"{unknown_name('method', name, METHODS)}.")
-    return found

@@ -13,6 +13,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from accelerate.utils import broadcast, gather_object
 
 from ..modeling.errors import ExplainerError
+from .progress import silent
 
 
 class Processes:
@@ -23,6 +24,8 @@ class Processes:
         self.device = self.accelerator.device
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.is_main = self.accelerator.is_main_process
+        if not self.is_main:
+            silent()
 
     def gather_lists(self, values: list) -> list:
         """Everybody's values, one list behind the other, in the order of the processes."""

@@ -1,8 +1,9 @@
 """training-free methods, `METHODS`: (classifier, pixel_values, targets=None, **options) -> (B, H, W).
 
-Float32, higher = more important. It imports `modeling` only, and a file holds one method or one family of them; where a
-method is not defined for a classifier it raises an `ExplainerError` that says so. Start with gradients.py and
-calling.py; adding a method is one line in `METHODS` below.
+Float32, higher = more important. It imports `modeling` and `jobs` only, and a file holds one method or one family of
+them; where a method is not defined for a classifier it raises an `ExplainerError` that says so. Start with gradients.py
+and calling.py; adding a method is one line in `METHODS` below. By default no method takes more than 300 forwards of a
+picture (forwards.py counts them), and naming.py reads names with options.
 """
 
 from collections.abc import Callable
@@ -34,7 +35,7 @@ METHODS: dict[str, Callable[..., torch.Tensor]] = {
     "guided_grad_cam": guided_grad_cam,
     "attention_rollout": attention_rollout,
     "transformer_attribution": transformer_attribution,
-    # tens to thousands
+    # tens to hundreds
     "smoothgrad": smoothgrad,
     "integrated_gradients": integrated_gradients,
     "score_cam": score_cam,

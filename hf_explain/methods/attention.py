@@ -15,6 +15,7 @@ from ..modeling.classifier import Classifier
 from ..modeling.errors import ExplainerError
 from ..modeling.feature_maps import FeatureMap
 from .batching import batches
+from .forwards import forwards
 
 FUSE = ("mean", "max", "min")
 
@@ -73,20 +74,22 @@ def attention_rollout(
     if fuse not in FUSE or not 0 <= discard < 1:
         raise ExplainerError(f"fuse={fuse!r}, discard={discard}; choose from {', '.join(FUSE)}, and a share below 1.")
     tokens, found = find_tokens(classifier, pixel_values, "attention_rollout"), []
-    for x, _ in batches(classifier, pixel_values, targets, batch_size):
-        layers = read(classifier, x, "attention_rollout")[1]
-        total = torch.eye(layers[0].shape[-1], device=x.device).expand(len(x), -1, -1)
-        for weights in layers:
-            one = {"mean": weights.mean(1), "max": weights.amax(1), "min": weights.amin(1)}[fuse]
-            if discard:
-                flat = one.flatten(1)
-                smallest = flat.topk(int(discard * flat.shape[1]), largest=False).indices
-                flat = flat.scatter(1, smallest, 0)
-                one = flat.view_as(one)
-            one = one + torch.eye(one.shape[1], device=one.device)
-            one = one / one.sum(-1, keepdim=True)
-            total = one @ total
-        found.append(as_map(total, tokens, x.shape[-2:]))
+    with forwards("attention_rollout", len(pixel_values)) as done:
+        for x, _ in batches(classifier, pixel_values, targets, batch_size):
+            layers = read(classifier, x, "attention_rollout")[1]
+            total = torch.eye(layers[0].shape[-1], device=x.device).expand(len(x), -1, -1)
+            for weights in layers:
+                one = {"mean": weights.mean(1), "max": weights.amax(1), "min": weights.amin(1)}[fuse]
+                if discard:
+                    flat = one.flatten(1)
+                    smallest = flat.topk(int(discard * flat.shape[1]), largest=False).indices
+                    flat = flat.scatter(1, smallest, 0)
+                    one = flat.view_as(one)
+                one = one + torch.eye(one.shape[1], device=one.device)
+                one = one / one.sum(-1, keepdim=True)
+                total = one @ total
+            found.append(as_map(total, tokens, x.shape[-2:]))
+            done(len(x))
     return torch.cat(found)
 
 
@@ -102,16 +105,18 @@ def transformer_attribution(
     torch.Size([2, 32, 32])
     """
     tokens, found = find_tokens(classifier, pixel_values, "transformer_attribution"), []
-    for x, t in batches(classifier, pixel_values, targets, batch_size):
-        with torch.inference_mode(False), torch.enable_grad():
-            logits, layers = read(classifier, x.requires_grad_(True), "transformer_attribution")
-            gradients = torch.autograd.grad(logits.gather(1, t[:, None]).sum(), layers)
-        layers = [weights.detach() for weights in layers]
-        count = layers[0].shape[-1]
-        total = torch.eye(count, device=x.device).expand(len(x), -1, -1)
-        for weights, gradient in zip(layers, gradients, strict=True):
-            total = total + (weights * gradient).float().relu().mean(1) @ total
-        found.append(as_map(total - torch.eye(count, device=x.device), tokens, x.shape[-2:]))
+    with forwards("transformer_attribution", len(pixel_values)) as done:
+        for x, t in batches(classifier, pixel_values, targets, batch_size):
+            with torch.inference_mode(False), torch.enable_grad():
+                logits, layers = read(classifier, x.requires_grad_(True), "transformer_attribution")
+                gradients = torch.autograd.grad(logits.gather(1, t[:, None]).sum(), layers)
+            layers = [weights.detach() for weights in layers]
+            count = layers[0].shape[-1]
+            total = torch.eye(count, device=x.device).expand(len(x), -1, -1)
+            for weights, gradient in zip(layers, gradients, strict=True):
+                total = total + (weights * gradient).float().relu().mean(1) @ total
+            found.append(as_map(total - torch.eye(count, device=x.device), tokens, x.shape[-2:]))
+            done(len(x))
     return torch.cat(found)
 
 

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from transformers.utils import logging
 
 from ..modeling.classifier import Classifier
 from ..modeling.errors import ExplainerError
 from ..modeling.targets import read_targets
-
-SLOW = 20  # forwards of a batch from which on a bar is shown
-
-
-def slowly(items: Sequence, what: str):
-    """The items, with a bar where there are many; silent where there is no terminal, as all bars of transformers."""
-    return logging.tqdm(items, desc=what, leave=False, disable=None if len(items) >= SLOW else True)
 
 
 def batches(classifier: Classifier, pixel_values, targets, batch_size: int) -> list[tuple]:
@@ -26,8 +16,7 @@ def batches(classifier: Classifier, pixel_values, targets, batch_size: int) -> l
     >>> [len(x) for x, t in batches(random_classifier(), torch.rand(5, 3, 32, 32), None, batch_size=2)]
     [2, 2, 1]
     """
-    if batch_size < 1:
-        raise ExplainerError(f"batch_size={batch_size}; give the pictures per forward, at least 1.")
+    check_batch_size(batch_size)
     with torch.inference_mode(False):
         pixels = pixel_values.detach().clone().to(classifier.device, classifier.dtype)
         with torch.no_grad():
@@ -39,3 +28,8 @@ def batches(classifier: Classifier, pixel_values, targets, batch_size: int) -> l
         if targets.ndim != 1:
             raise ExplainerError(f"targets of shape {tuple(targets.shape)}; a method explains one class per image.")
         return list(zip(pixels.split(batch_size), targets.split(batch_size), strict=True))
+
+
+def check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ExplainerError(f"batch_size={batch_size}; give the pictures per forward, at least 1.")

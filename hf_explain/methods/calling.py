@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from .forwards import together
+
 
 def attribute(
     method: Callable[..., torch.Tensor], classifier, pixel_values: torch.Tensor, targets: torch.Tensor, *,
@@ -21,11 +23,12 @@ def attribute(
     """
     takes, device, made = inspect.signature(method).parameters, classifier.device, []
     given = ({"batch_size": batch_size} if "batch_size" in takes else {}) | dict(options or {})
-    for first in range(0, len(pixel_values), batch_size):
-        if seed is not None and "seed" in takes:
-            given["seed"] = seed + first
-        x, t = (values[first : first + batch_size].to(device) for values in (pixel_values, targets))
-        made.append(method(classifier, x, t, **given).detach().float().cpu())
+    with together(max(1, len(pixel_values) / batch_size)):
+        for first in range(0, len(pixel_values), batch_size):
+            if seed is not None and "seed" in takes:
+                given["seed"] = seed + first
+            x, t = (values[first : first + batch_size].to(device) for values in (pixel_values, targets))
+            made.append(method(classifier, x, t, **given).detach().float().cpu())
     return torch.cat(made)
 
 

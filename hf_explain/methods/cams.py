@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from ..modeling.classifier import Classifier
 from ..modeling.errors import ExplainerError
 from ..modeling.references import reference_image
-from .batching import batches, slowly
+from .batching import batches
+from .forwards import forwards
 from .gradients import pixel_gradient
 from .layers import Layer, LayerClassifier, find_layers
 
@@ -53,7 +54,7 @@ def grad_cam(classifier: Classifier, pixel_values, targets=None, *, batch_size: 
     >>> grad_cam(random_classifier(), torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 32, 32])
     """
-    return at_last_layer(classifier, pixel_values, targets, weighed_by_gradient, batch_size)
+    return at_last_layer("grad_cam", weighed_by_gradient, classifier, pixel_values, targets, batch_size)
 
 
 def grad_cam_plus_plus(classifier: Classifier, pixel_values, targets=None, *, batch_size: int = 32) -> torch.Tensor:
@@ -63,7 +64,9 @@ def grad_cam_plus_plus(classifier: Classifier, pixel_values, targets=None, *, ba
     >>> grad_cam_plus_plus(random_classifier(), torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 32, 32])
     """
-    return at_last_layer(classifier, pixel_values, targets, weighed_by_positive_gradient, batch_size)
+    return at_last_layer(
+        "grad_cam_plus_plus", weighed_by_positive_gradient, classifier, pixel_values, targets, batch_size
+    )
 
 
 def layer_cam(classifier: Classifier, pixel_values, targets=None, *, batch_size: int = 32) -> torch.Tensor:
@@ -73,19 +76,23 @@ def layer_cam(classifier: Classifier, pixel_values, targets=None, *, batch_size:
     >>> layer_cam(random_classifier(), torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 32, 32])
     """
-    return at_last_layer(classifier, pixel_values, targets, cell_by_cell, batch_size)
+    return at_last_layer("layer_cam", cell_by_cell, classifier, pixel_values, targets, batch_size)
 
 
-def at_last_layer(classifier, pixel_values, targets, weigh: Callable, batch_size: int) -> torch.Tensor:
-    layer = last_layer(classifier, pixel_values)
-    maps = []
-    for x, t in batches(classifier, pixel_values, targets, batch_size):
-        rest = LayerClassifier(classifier, layer, x)
-        maps.append(enlarge(weigh(rest, rest.maps, t), x.shape[-2:]))
+def at_last_layer(name: str, weigh: Callable, classifier, pixel_values, targets, batch_size: int) -> torch.Tensor:
+    layer, maps = last_layer(classifier, pixel_values), []
+    with forwards(name, 2 * len(pixel_values)) as done:
+        for x, t in batches(classifier, pixel_values, targets, batch_size):
+            rest = LayerClassifier(classifier, layer, x)
+            maps.append(enlarge(weigh(rest, rest.maps, t), x.shape[-2:]))
+            done(2 * len(x))
     return torch.cat(maps)
 
 
-def score_cam(classifier: Classifier, pixel_values, targets=None, *, batch_size: int = 32) -> torch.Tensor:
+@torch.no_grad()
+def score_cam(
+    classifier: Classifier, pixel_values, targets=None, *, channels: int | None = 256, batch_size: int = 32
+) -> torch.Tensor:
     """Score-CAM (arXiv 1910.01279): each channel weighed by the class's probability with the picture seen through it.
 
     A forward per channel. Channels that are the same everywhere show nothing and weigh nothing.
@@ -93,20 +100,28 @@ def score_cam(classifier: Classifier, pixel_values, targets=None, *, batch_size:
     >>> from hf_explain.data.small_classifiers import random_classifier
     >>> score_cam(random_classifier(), torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 32, 32])
+
+    Args:
+        channels: at most so many of each picture, those that vary most over it; None for all, as in the paper.
     """
+    if channels is not None and channels < 1:
+        raise ExplainerError(f"channels={channels}; give at least 1, or None for all.")
     layer, maps = last_layer(classifier, pixel_values), []
-    with torch.no_grad():
+    count = min(channels or layer.feature.channels, layer.feature.channels)
+    with forwards("score_cam", (1 + count) * len(pixel_values)) as done:
         for x, t in batches(classifier, pixel_values, targets, batch_size):
-            channels = LayerClassifier(classifier, layer, x).maps.float()  # (B, C, h, w)
-            weights = torch.stack([
-                seen_through(classifier, one, c, int(label), batch_size)
-                for one, c, label in slowly(list(zip(x, channels, t, strict=True)), "score-cam")
-            ])  # fmt: skip
-            maps.append(enlarge((weights[:, :, None, None] * channels).sum(1).relu(), x.shape[-2:]))
+            activations = LayerClassifier(classifier, layer, x).maps.float()  # (B, C, h, w)
+            done(len(x))
+            for one, every, label in zip(x, activations, t, strict=True):
+                some = every[every.flatten(1).var(1, correction=0).topk(count).indices.sort().values]
+                weights = seen_through(classifier, one, some, int(label), batch_size, done)
+                maps.append(enlarge((weights[:, None, None] * some).sum(0).relu()[None], x.shape[-2:]))
     return torch.cat(maps)
 
 
-def seen_through(classifier, picture: torch.Tensor, channels: torch.Tensor, target: int, batch_size: int):
+def seen_through(
+    classifier, picture: torch.Tensor, channels: torch.Tensor, target: int, batch_size: int, done: Callable[[int], None]
+) -> torch.Tensor:
     """Probability of the class with a picture (3, H, W) multiplied by each channel (C, h, w) from 0 to 1: (C,)."""
     low, high = (f(channels.flatten(1), 1) for f in (torch.amin, torch.amax))
     flat, found = high - low < 1e-12, []
@@ -114,6 +129,7 @@ def seen_through(classifier, picture: torch.Tensor, channels: torch.Tensor, targ
     for some in ((channels - low.view(-1, 1, 1)) / (high - low).clamp(min=1e-12).view(-1, 1, 1)).split(batch_size):
         mask = enlarge(some, picture.shape[-2:])[:, None].to(picture)
         found.append(classifier.scores(classifier(blank + mask * (picture - blank)))[:, target].float())
+        done(len(some))
     return torch.cat(found).masked_fill(flat, 0)
 
 

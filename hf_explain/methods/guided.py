@@ -16,6 +16,7 @@ from ..modeling.classifier import Classifier
 from ..modeling.errors import ExplainerError
 from .batching import batches
 from .cams import grad_cam
+from .forwards import forwards
 from .gradients import pixel_gradient
 
 RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_)
@@ -66,8 +67,12 @@ def guided_backprop(classifier: Classifier, pixel_values, targets=None, *, batch
     >>> guided_backprop(random_classifier("resnet"), torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 32, 32])
     """
-    pairs = batches(classifier, pixel_values, targets, batch_size)
-    return torch.cat([guided_gradient(classifier, x, t).abs().amax(1) for x, t in pairs])
+    maps = []
+    with forwards("guided_backprop", len(pixel_values)) as done:
+        for x, t in batches(classifier, pixel_values, targets, batch_size):
+            maps.append(guided_gradient(classifier, x, t).abs().amax(1))
+            done(len(x))
+    return torch.cat(maps)
 
 
 def guided_grad_cam(classifier: Classifier, pixel_values, targets=None, *, batch_size: int = 32) -> torch.Tensor:
@@ -78,7 +83,9 @@ def guided_grad_cam(classifier: Classifier, pixel_values, targets=None, *, batch
     torch.Size([2, 32, 32])
     """
     maps = []
-    for x, t in batches(classifier, pixel_values, targets, batch_size):
-        guided = guided_gradient(classifier, x, t).abs().amax(1)
-        maps.append(guided * grad_cam(classifier, x, t, batch_size=batch_size))
+    with forwards("guided_grad_cam", 3 * len(pixel_values)) as done:
+        for x, t in batches(classifier, pixel_values, targets, batch_size):
+            guided = guided_gradient(classifier, x, t).abs().amax(1)
+            maps.append(guided * grad_cam(classifier, x, t, batch_size=batch_size))
+            done(3 * len(x))
     return torch.cat(maps)

@@ -14,6 +14,7 @@ from ..methods import METHODS
 from ..modeling.errors import ExplainerError, spelled_as, unknown_name
 from ..modeling.targets import of_target, read_targets
 from .cams import cell_by_cell, weighed_by_gradient, weighed_by_positive_gradient
+from .forwards import forwards, together
 from .gradients import pixel_gradient
 from .layers import Layer, LayerClassifier, find_layers
 from .rise import seen_through_masks
@@ -60,15 +61,17 @@ def occlusion(
     corners = [(y, x) for y in starts(height, window, stride) for x in starts(width, window, stride)]
     clean = of_target(classifier(maps).float(), targets)
     fall = torch.zeros(len(maps), height, width, device=maps.device)
-    for some in portions(corners, batch_size // len(maps)):
-        hidden = maps.repeat(len(some), 1, 1, 1)
-        for part, (y, x) in zip(hidden.split(len(maps)), some, strict=True):
-            part[:, :, y : y + window, x : x + window] = 0
-        drops = clean - of_target(classifier(hidden).float(), targets.repeat(len(some))).view(
-            len(some), -1
-        )  # (squares, B)
-        for drop, (y, x) in zip(drops, some, strict=True):
-            fall[:, y : y + window, x : x + window] += drop[:, None, None] / window**2
+    with forwards("occlusion", len(corners) * len(maps)) as done:
+        for some in portions(corners, batch_size // len(maps)):
+            hidden = maps.repeat(len(some), 1, 1, 1)
+            for part, (y, x) in zip(hidden.split(len(maps)), some, strict=True):
+                part[:, :, y : y + window, x : x + window] = 0
+            drops = clean - of_target(classifier(hidden).float(), targets.repeat(len(some))).view(
+                len(some), -1
+            )  # (squares, B)
+            for drop, (y, x) in zip(drops, some, strict=True):
+                fall[:, y : y + window, x : x + window] += drop[:, None, None] / window**2
+            done(len(hidden))
     return fall
 
 
@@ -77,9 +80,10 @@ def rise(
     seed: int = 0, batch_size: int = 32,
 ) -> torch.Tensor:  # fmt: skip
     """Mean of random smooth masks, each weighted by the class's probability with all else zero (arXiv 1806.07421)."""
-    return seen_through_masks(
-        classifier, maps, targets, masks=masks, cells=cells, share=share, seed=seed, batch_size=batch_size
-    )
+    with forwards("rise", masks * len(maps)) as done:
+        return seen_through_masks(
+            classifier, maps, targets, done, masks=masks, cells=cells, share=share, seed=seed, batch_size=batch_size
+        )
 
 
 def starts(length: int, window: int, stride: int) -> list[int]:
@@ -150,11 +154,12 @@ def attribute_at(
         pixels = pixel_values.detach().clone().to(classifier.device, classifier.dtype)
         with torch.no_grad():
             targets = read_targets(targets, torch.cat([classifier(x) for x in pixels.split(batch_size)])).clone()
-        for number, (x, t) in enumerate(zip(pixels.split(batch_size), targets.split(batch_size), strict=True)):
-            if method in SEEDED:
-                given["seed"] = options.get("seed", 0) + number
-            rest = classifier if layer is None else split(classifier, layer, x, batch_size)
-            maps.append(function(rest, x if layer is None else rest.maps, t, **given))
+        with together(max(1, len(pixels) / batch_size)):
+            for number, (x, t) in enumerate(zip(pixels.split(batch_size), targets.split(batch_size), strict=True)):
+                if method in SEEDED:
+                    given["seed"] = options.get("seed", 0) + number
+                rest = classifier if layer is None else split(classifier, layer, x, batch_size)
+                maps.append(function(rest, x if layer is None else rest.maps, t, **given))
     return torch.cat(maps).float()
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 
 from ..modeling.classifier import Classifier
+from ..modeling.errors import ExplainerError
 from ..modeling.references import reference_image
 from ..modeling.targets import read_targets
+from .batching import check_batch_size
+from .forwards import forwards
 
 
 def integrated_gradients(
@@ -31,6 +34,9 @@ def integrated_gradients(
     """
     from captum.attr import IntegratedGradients  # not when hf_explain is imported
 
+    check_batch_size(batch_size)
+    if steps < 1:
+        raise ExplainerError(f"steps={steps}; give at least 1.")
     with torch.inference_mode(False), torch.enable_grad():
         pixels = pixel_values.detach().clone().to(classifier.device, classifier.dtype)
         with torch.no_grad():
@@ -38,9 +44,16 @@ def integrated_gradients(
                 targets, torch.cat([classifier(chunk) for chunk in pixels.split(batch_size)])
             ).clone()
             start = reference_image(pixels, classifier.pixel_space, reference).contiguous()
-        method = IntegratedGradients(classifier)
-        maps = [
-            method.attribute(x, baselines=b, target=t, n_steps=steps, internal_batch_size=max(batch_size, len(x)))
-            for x, b, t in zip(*(v.split(batch_size) for v in (pixels, start, targets)), strict=True)
-        ]
+        with forwards("integrated_gradients", steps * len(pixels)) as done:
+
+            def logits(x):
+                found = classifier(x)
+                done(len(x))
+                return found
+
+            method = IntegratedGradients(logits)
+            maps = [
+                method.attribute(x, baselines=b, target=t, n_steps=steps, internal_batch_size=max(batch_size, len(x)))
+                for x, b, t in zip(*(v.split(batch_size) for v in (pixels, start, targets)), strict=True)
+            ]
     return torch.cat(maps).detach().float().sum(1)

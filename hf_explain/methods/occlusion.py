@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from ..modeling.classifier import Classifier
 from ..modeling.errors import ExplainerError
 from ..modeling.references import reference_image
 from ..modeling.targets import read_targets
-from .batching import slowly
+from .batching import check_batch_size
+from .forwards import forwards, scores_of
+
+STEPS = 16  # of the window along a side
 
 
 @torch.no_grad()
@@ -17,8 +22,8 @@ def occlusion(
     pixel_values: torch.Tensor,
     targets=None,
     *,
-    window: int = 8,
-    stride: int = 4,
+    window: int | None = None,
+    stride: int | None = None,
     reference: str | float | torch.Tensor = "black",
     batch_size: int = 32,
 ) -> torch.Tensor:
@@ -29,26 +34,41 @@ def occlusion(
     torch.Size([2, 32, 32])
 
     Args:
-        window, stride: side of the square and its step, in pixels.
+        window, stride: side of the square and its step, in pixels. By default a sixteenth of the picture's side, and
+            two steps: about 225 squares whatever the size.
         reference: what covers it.
         batch_size: pictures per forward.
     """
     from captum.attr import Occlusion  # not when hf_explain is imported
 
-    if not 1 <= stride <= window <= min(pixel_values.shape[-2:]):
-        size = "{} x {}".format(*pixel_values.shape[-2:])
-        raise ExplainerError(
-            f"window={window} and stride={stride} for {size} pictures; give 1 <= stride <= window <= size."
-        )
+    check_batch_size(batch_size)
+    window, stride = read_window(window, stride, *pixel_values.shape[-2:])
     pixels = pixel_values.to(classifier.device, classifier.dtype)
     targets = read_targets(targets, torch.cat([classifier(chunk) for chunk in pixels.split(batch_size)]))
     cover = reference_image(pixels, classifier.pixel_space, reference).contiguous()
-    method = Occlusion(lambda x: classifier.scores(classifier(x)))
-    shape, strides = (3, window, window), (3, stride, stride)
-    maps = []
-    for x, b, t in slowly(
-        list(zip(*(v.split(batch_size) for v in (pixels, cover, targets)), strict=True)), "occlusion"
-    ):
-        at_once = max(1, batch_size // len(x))
-        maps.append(method.attribute(x, shape, strides, baselines=b, target=t, perturbations_per_eval=at_once))
+    squares = math.prod(-(-(length - window) // stride) + 1 for length in pixels.shape[-2:])
+    shape, strides, maps = (3, window, window), (3, stride, stride), []
+    with forwards("occlusion", (squares + 1) * len(pixels)) as done:
+        method = Occlusion(scores_of(classifier, done))
+        for x, b, t in zip(*(v.split(batch_size) for v in (pixels, cover, targets)), strict=True):
+            at_once = max(1, batch_size // len(x))
+            maps.append(method.attribute(x, shape, strides, baselines=b, target=t, perturbations_per_eval=at_once))
     return torch.cat(maps).float().mean(1)
+
+
+def read_window(window: int | None, stride: int | None, height: int, width: int) -> tuple[int, int]:
+    """Side and step of the square, where None is by the picture's size; refuses what does not fit.
+
+    >>> read_window(None, None, 64, 64), read_window(None, None, 224, 224), read_window(None, None, 480, 640)
+    ((8, 4), (28, 14), (70, 35))
+    """
+    step = math.ceil(math.sqrt(height * width) / STEPS)
+    if window is None:
+        window = min(2 * step if stride is None else max(2 * step, stride), height, width)
+    if stride is None:
+        stride = max(1, min(step, window // 2))
+    if not 1 <= stride <= window <= min(height, width):
+        raise ExplainerError(
+            f"window={window} and stride={stride} for {height} x {width} pictures; give 1 <= stride <= window <= size."
+        )
+    return window, stride

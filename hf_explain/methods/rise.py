@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
 from ..modeling.classifier import Classifier
 from ..modeling.errors import ExplainerError
-from .batching import batches, slowly
+from .batching import batches
+from .forwards import forwards
 
 
 def rise(
-    classifier: Classifier, pixel_values, targets=None, *, masks: int = 1000, cells: int = 8, share: float = 0.5,
+    classifier: Classifier, pixel_values, targets=None, *, masks: int = 256, cells: int = 8, share: float = 0.5,
     seed: int = 0, batch_size: int = 32,
 ) -> torch.Tensor:  # fmt: skip
     """What masks do not show is 0, the mean color of most processors.
@@ -25,24 +29,23 @@ def rise(
         cells: of a mask, a side.
         share: of the cells that stay.
     """
-    found = [
-        seen_through_masks(classifier, x, t, masks=masks, cells=cells, share=share, seed=seed, batch_size=batch_size)
-        for x, t in batches(classifier, pixel_values, targets, batch_size)
-    ]
-    return torch.cat(found)
+    options: dict[str, Any] = {"masks": masks, "cells": cells, "share": share, "seed": seed, "batch_size": batch_size}
+    with forwards("rise", masks * len(pixel_values)) as done:
+        pairs = batches(classifier, pixel_values, targets, batch_size)
+        return torch.cat([seen_through_masks(classifier, x, t, done, **options) for x, t in pairs])
 
 
 @torch.no_grad()
 def seen_through_masks(
-    classifier, maps: torch.Tensor, targets: torch.Tensor, *, masks: int, cells: int, share: float, seed: int,
-    batch_size: int,
+    classifier, maps: torch.Tensor, targets: torch.Tensor, done: Callable[[int], None], *, masks: int, cells: int,
+    share: float, seed: int, batch_size: int,
 ) -> torch.Tensor:  # fmt: skip
     """RISE of pictures, or of maps (B, C, h, w) inside a classifier: (B, h, w)."""
     if masks < 1 or cells < 1 or not 0 < share < 1:
         raise ExplainerError(f"masks={masks}, cells={cells}, share={share}; give at least 1 each, and a share below 1.")
     generator, at_once = torch.Generator().manual_seed(seed), max(1, batch_size // len(maps))
     total = torch.zeros(len(maps), *maps.shape[-2:], device=maps.device)
-    for first in slowly(range(0, masks, at_once), "rise"):
+    for first in range(0, masks, at_once):
         count = min(at_once, masks - first)
         drawn = [draw_mask(maps.shape[-2:], cells, share, generator) for _ in range(count)]
         kept = torch.stack(drawn).to(maps)  # (masks, h, w)
@@ -50,6 +53,7 @@ def seen_through_masks(
         scores = classifier.scores(classifier(shown))
         score = scores.gather(1, targets.repeat(count)[:, None]).view(count, len(maps))
         total += torch.einsum("mb,mhw->bhw", score.float(), kept.float())
+        done(len(shown))
     return total / (masks * share)
 
 

@@ -6,7 +6,8 @@ import torch
 
 from ..modeling.classifier import Classifier
 from ..modeling.errors import ExplainerError
-from .batching import batches, slowly
+from .batching import batches
+from .forwards import forwards
 from .gradients import pixel_gradient
 
 
@@ -29,11 +30,13 @@ def smoothgrad(
     if samples < 1 or noise < 0:
         raise ExplainerError(f"samples={samples}, noise={noise}; give at least 1 sample, and no negative noise.")
     maps = []
-    for x, t in batches(classifier, pixel_values, targets, batch_size):
-        spread = noise * (x.flatten(1).amax(1) - x.flatten(1).amin(1)).view(-1, 1, 1, 1)
-        random, total = torch.Generator().manual_seed(seed), torch.zeros(x.shape, device=x.device)
-        for _ in slowly(range(samples), "smoothgrad"):
-            drawn = torch.randn(x.shape[1:], generator=random).to(x)
-            total += pixel_gradient(classifier, x + spread * drawn, t)
-        maps.append((total / samples).abs().amax(1))
+    with forwards("smoothgrad", samples * len(pixel_values)) as done:
+        for x, t in batches(classifier, pixel_values, targets, batch_size):
+            spread = noise * (x.flatten(1).amax(1) - x.flatten(1).amin(1)).view(-1, 1, 1, 1)
+            random, total = torch.Generator().manual_seed(seed), torch.zeros(x.shape, device=x.device)
+            for _ in range(samples):
+                drawn = torch.randn(x.shape[1:], generator=random).to(x)
+                total += pixel_gradient(classifier, x + spread * drawn, t)
+                done(len(x))
+            maps.append((total / samples).abs().amax(1))
     return torch.cat(maps)

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from transformers.utils import logging
 
 from ..modeling.classifier import Classifier
 from ..modeling.errors import ExplainerError
 from ..modeling.references import reference_image
 from .batching import batches
+from .forwards import forwards, scores_of
 from .superpixels import read_regions
 
 
@@ -36,18 +36,20 @@ def feature_ablation(
     """
     from captum.attr import FeatureAblation  # not when hf_explain is imported
 
-    method, maps = FeatureAblation(scores_of(classifier)), []
-    for x, t, label, blank in one_by_one(classifier, pixel_values, targets, regions, reference, batch_size):
-        found = method.attribute(
-            x, baselines=blank, target=t, feature_mask=label[None].expand(1, 3, -1, -1),
-            perturbations_per_eval=batch_size,
-        )  # fmt: skip
-        maps.append(found.float().mean(1))
+    labels, maps = label_pictures(classifier, pixel_values, regions), []
+    with forwards("feature_ablation", sum(int(one.max()) + 2 for one in labels)) as done:
+        method = FeatureAblation(scores_of(classifier, done))
+        for x, t, label, blank in one_by_one(classifier, pixel_values, targets, labels, reference, batch_size):
+            found = method.attribute(
+                x, baselines=blank, target=t, feature_mask=label[None].expand(1, 3, -1, -1),
+                perturbations_per_eval=batch_size,
+            )  # fmt: skip
+            maps.append(found.float().mean(1))
     return torch.cat(maps)
 
 
 def lime(
-    classifier: Classifier, pixel_values, targets=None, *, samples: int = 500,
+    classifier: Classifier, pixel_values, targets=None, *, samples: int = 256,
     regions: int | str | torch.Tensor = 8, reference: str | float | torch.Tensor = "black", seed: int = 0,
     batch_size: int = 32,
 ) -> torch.Tensor:  # fmt: skip
@@ -63,13 +65,13 @@ def lime(
     from captum.attr import Lime
 
     return surrogate(
-        lambda score: Lime(score, interpretable_model=Ridge(penalty=1.0)), classifier, pixel_values, targets, samples,
-        regions, reference, seed, batch_size,
+        "lime", lambda score: Lime(score, interpretable_model=Ridge(penalty=1.0)), classifier, pixel_values, targets,
+        samples, regions, reference, seed, batch_size,
     )  # fmt: skip
 
 
 def kernel_shap(
-    classifier: Classifier, pixel_values, targets=None, *, samples: int = 500,
+    classifier: Classifier, pixel_values, targets=None, *, samples: int = 256,
     regions: int | str | torch.Tensor = 8, reference: str | float | torch.Tensor = "black", seed: int = 0,
     batch_size: int = 32,
 ) -> torch.Tensor:  # fmt: skip
@@ -89,39 +91,43 @@ def kernel_shap(
         method.interpretable_model = Ridge(penalty=1e-6)  # captum's own needs scikit-learn
         return method
 
-    return surrogate(make, classifier, pixel_values, targets, samples, regions, reference, seed, batch_size)
+    return surrogate(
+        "kernel_shap", make, classifier, pixel_values, targets, samples, regions, reference, seed, batch_size
+    )
 
 
 @torch.no_grad()
-def surrogate(make, classifier, pixel_values, targets, samples: int, regions, reference, seed: int, batch_size: int):
+def surrogate(
+    name: str, make, classifier, pixel_values, targets, samples: int, regions, reference, seed: int, batch_size: int
+):
     if samples < 2:
         raise ExplainerError(f"samples={samples}; give at least 2 forwards per picture.")
-    method, maps = make(scores_of(classifier)), []
-    for x, t, label, blank in one_by_one(classifier, pixel_values, targets, regions, reference, batch_size):
-        with seeded(seed, x.device):
-            found = method.attribute(
-                x, baselines=blank, target=t, feature_mask=label[None].expand(1, 3, -1, -1), n_samples=samples,
-                perturbations_per_eval=batch_size, return_input_shape=True,
-            )  # fmt: skip
-        maps.append(found.float().mean(1))
+    labels, maps = label_pictures(classifier, pixel_values, regions), []
+    with forwards(name, samples * len(pixel_values)) as done:
+        method = make(scores_of(classifier, done))
+        for x, t, label, blank in one_by_one(classifier, pixel_values, targets, labels, reference, batch_size):
+            with seeded(seed, x.device):
+                found = method.attribute(
+                    x, baselines=blank, target=t, feature_mask=label[None].expand(1, 3, -1, -1), n_samples=samples,
+                    perturbations_per_eval=batch_size, return_input_shape=True,
+                )  # fmt: skip
+            maps.append(found.float().mean(1))
     return torch.cat(maps)
 
 
-def scores_of(classifier: Classifier):
-    return lambda x: classifier.scores(classifier(x))
-
-
-def one_by_one(classifier, pixel_values, targets, regions, reference, batch_size: int) -> Iterator[tuple]:
-    """(picture (1, 3, H, W), class, its regions (H, W), its reference); a bar where it takes long."""
+def label_pictures(classifier, pixel_values, regions) -> list[torch.Tensor]:
+    """The region of each pixel (H, W), numbered without gaps, of each picture."""
     labels = read_regions(regions, pixel_values, classifier.pixel_space).to(classifier.device)
-    done = 0
-    with logging.tqdm(total=len(pixel_values), disable=None if len(pixel_values) > 1 else True, leave=False) as bar:
-        for x, t in batches(classifier, pixel_values, targets, batch_size):
-            blank = reference_image(x, classifier.pixel_space, reference).expand_as(x)
-            for i in range(len(x)):
-                yield x[i : i + 1], int(t[i]), torch.unique(labels[done], return_inverse=True)[1], blank[i : i + 1]
-                done += 1
-                bar.update(1)
+    return [torch.unique(one, return_inverse=True)[1] for one in labels]
+
+
+def one_by_one(classifier, pixel_values, targets, labels, reference, batch_size: int) -> Iterator[tuple]:
+    """(picture (1, 3, H, W), class, its regions (H, W), its reference)."""
+    left = iter(labels)
+    for x, t in batches(classifier, pixel_values, targets, batch_size):
+        blank = reference_image(x, classifier.pixel_space, reference).expand_as(x)
+        for i in range(len(x)):
+            yield x[i : i + 1], int(t[i]), next(left), blank[i : i + 1]
 
 
 @contextmanager

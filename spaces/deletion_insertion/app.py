@@ -79,7 +79,7 @@ with gr.Blocks(title="Deletion and insertion", analytics_enabled=False) as demo:
                 label="image classifier: one of these, or any Hub id",
             )
             method = gr.Dropdown(
-                [one for one in hf_explain.METHODS if one != "random"], value="input_x_gradient", label="method"
+                [one for one in hf_explain.METHODS if one != "random"], value="grad_cam", label="method"
             )
             preset = gr.Dropdown(PRESETS, value=PRESETS[0], label="preset")
             button = gr.Button("Measure", variant="primary")

@@ -92,7 +92,7 @@ with gr.Blocks(title="Localization in grids", analytics_enabled=False) as demo:
                 allow_custom_value=True,
                 label="image classifier: one of these, or any Hub id that takes larger pictures",
             )
-            method = gr.Dropdown(METHODS, value=METHODS[0], label="method")
+            method = gr.Dropdown(METHODS, value="grad_cam", label="method")
             layer = gr.Dropdown(LAYERS, value="final", label="layer whose maps are explained")
             button = gr.Button("Measure", variant="primary")
         with gr.Column():

@@ -26,6 +26,7 @@ from hf_explain.demo.comparison import order_at_random
 from hf_explain.evaluating import grids as survey_grids
 from hf_explain.evaluating import survey
 from hf_explain.evaluating.card import write_card
+from hf_explain.evaluating.methods import read_names
 from hf_explain.faithfulness import measure
 from hf_explain.jobs.flags import add_flags
 from hf_explain.localization import average_precision
@@ -235,6 +236,28 @@ def test_all_methods_leave_out_what_is_not_defined(classifier, tmp_path, monkeyp
     assert part.stat().st_mtime_ns == before  # neither grids nor trials are repeated
 
 
+def test_methods_with_options(classifier, tmp_path, capsys, monkeypatch):
+    """Each is one of its own, also beside itself; in `all` it takes the place of the plain one."""
+    classes = lambda _, x, **options: Confident(torch.arange(len(x)), torch.arange(len(x)) % 4, 0.9, {})  # noqa: E731
+    monkeypatch.setattr(survey_grids, "confident_pictures", classes)
+    names = "rise(masks=9), random,Rise(cells=4,masks=9),semantic_pullback(variant=ascent), score_cam(channels=2)"
+    given = ["evaluate", "--classifier", classifier, "--dataset", "scenes", "--methods", names, "--dataset_size", "8"]
+    given += ["--budgets", "3", "--grids", "1", "--output_dir", str(tmp_path)]
+    assert cli.main(given) == 0
+    found = json.loads((tmp_path / "results.json").read_text())["methods"]
+    first, *_, last = found
+    assert (first, len(found), last) == ("rise(masks=9)", 5, "score_cam(channels=2)")
+    assert {"rise(cells=4, masks=9)", "semantic_pullback(variant=ascent)"} < set(found)
+    assert found["rise(masks=9)"]["forwards"] == 9 and found["semantic_pullback(variant=ascent)"]["forwards"] == 5
+    assert "difull" in found["rise(masks=9)"]["values"] and "difull" not in found["score_cam(channels=2)"]["values"]
+    assert "semantic pullback(variant=ascent)" in capsys.readouterr().out
+    parts = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "parts").iterdir()}
+    assert "000000000-rise(masks=9).parquet" in parts and cli.main(given) == 0
+    assert parts == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "parts").iterdir()}
+    every = read_names("all,rise(masks=8000)", False)
+    assert every == [*(name for name in METHODS if name != "rise"), "rise(masks=8000)"]
+
+
 def test_a_tuned_explainer_beside_the_pretrained_one(classifier, explainer, tmp_path, capsys):
     made = hf_explain.LtxExplainerForImageClassification.from_classifier(classifier)
     made.save_pretrained(tmp_path / "ltx", include_classifier=True)
@@ -342,6 +365,11 @@ def test_refusals(classifier, explainer, pictures, tmp_path, capsys):
         ([*one, *scenes, "--methods", "grad-cam,grad_cam"], "each once"),
         ([*one, *scenes, "--methods", "learned"], "method 'learned' needs --explainer"),
         ([*one, *scenes, "--methods", "random,random"], "each once"),
+        ([*one, *scenes, "--methods", "rise(masks=9),rise( masks=9 )"], "each once"),
+        ([*one, *scenes, "--methods", "rise(mask=9),random"], "unknown option of rise 'mask'; did you mean 'masks'?"),
+        ([*one, *scenes, "--methods", "rise(masks=many)"], "masks='many' of rise; give an integer."),
+        ([*one, *scenes, "--methods", "rise(masks=9"], "is no method with options; give a name, and in brackets"),
+        ([*one, *scenes, "--methods", "all(masks=9)"], "all takes no options here; leave them out."),
         ([*one, *scenes, "--preset", "best"], "unknown preset 'best'"),
         ([*one, *scenes, "--reference", "grey"], "unknown reference 'grey'"),
         ([*one, *scenes, "--explained", "top"], "choose predicted or label"),

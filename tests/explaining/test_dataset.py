@@ -386,6 +386,32 @@ def test_a_single_picture(cropping, pictures, tmp_path, monkeypatch, capsys):
     np.testing.assert_array_equal(PIL.Image.open(made[1]), expected[0]["heatmap"])
 
 
+def test_a_method_with_options(cropping, pictures, tmp_path, capsys):
+    """By whatever spelling, one file and one map; and what is wrong is refused before anything is loaded."""
+    picture = str(sorted(pictures.rglob("*.png"))[0])
+    arguments = ["explain", picture, "--classifier", cropping, "--output_dir", str(tmp_path), "--target", "zebra"]
+    for text in ("occlusion(window=16, stride=16)", "Occlusion( window=16,stride=16 )"):
+        assert cli.main([*arguments, "--method", text]) == 0
+    [made] = tmp_path.iterdir()
+    assert made.name == "picture_0-4-zebra-occlusion_window_16_stride_16.png"
+    pipe = pipeline(
+        "image-attribution", model=cropping, method="occlusion", method_options={"window": 16, "stride": 16}
+    )
+    np.testing.assert_array_equal(PIL.Image.open(made), pipe(picture, target="zebra")[0]["heatmap"])
+    capsys.readouterr()
+    for text, said in (
+        (
+            "occlusion(windw=3)",
+            "unknown option of occlusion 'windw'; did you mean 'window'? choose from window, stride",
+        ),
+        ("occlusion(window=16", "'occlusion(window=16' is no method with options; give a name, and in brackets"),
+        ("gradient(window=16)", "gradient has no options, but window=16 was given; leave it out."),
+    ):
+        assert cli.main(["explain", picture, "--classifier", "nowhere/", "--method", text]) == 2
+        told = capsys.readouterr().err
+        assert said in told and len(told.splitlines()) == 1
+
+
 def test_several_pictures_and_more_classes_than_there_are(cropping, pictures, tmp_path, capsys):
     """Each has its overlays, of all classes; those of another method or refined ones stay beside them."""
     one, other = map(str, sorted(pictures.rglob("*.png"))[:2])

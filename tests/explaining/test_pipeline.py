@@ -42,6 +42,40 @@ def test_a_plain_classifier_with_a_method(name, plain_folder, monkeypatch):
     assert np.array_equal(raw["attribution"], function(pipe.classifier, pixels, torch.tensor([2]))[0].numpy())
 
 
+def test_options_of_a_method(plain_folder):
+    """In the name or as a dict, when the pipeline is made or in a call, which changes those of its own method."""
+    wide = {"window": 32, "stride": 32}
+    inside = pipeline(TASK, model=plain_folder, method="occlusion(window=32, stride=32)")
+    beside = pipeline(TASK, model=plain_folder, method="occlusion", method_options=wide)
+    pixels = inside.preprocess(PICTURES[0])["pixel_values"]
+    ask = lambda pipe, **options: pipe(PICTURES[0], target=2, output_size="model", **options)[0]["attribution"]  # noqa: E731
+    expected = METHODS["occlusion"](inside.classifier, pixels, 2, **wide)[0].numpy()
+    for found in (ask(inside), ask(beside), ask(beside, method="occlusion", method_options=wide)):
+        assert np.array_equal(found, expected)
+    other = METHODS["occlusion"](inside.classifier, pixels, 2, window=32, stride=16)[0].numpy()
+    assert np.array_equal(ask(beside, method_options={"stride": 16}), other) and not np.array_equal(other, expected)
+    black = ask(beside, method="gradient")  # another method takes nothing over
+    assert np.array_equal(black, METHODS["gradient"](inside.classifier, pixels, 2)[0].numpy())
+    assert np.array_equal(ask(inside), expected)
+    few = pipeline(TASK, model=plain_folder, method="rise(masks=5)")
+    two = few(PICTURES[:2], target=2, seed=3, batch_size=2, output_size="model")  # drawn for each picture alone
+    for one, picture_ in zip(two, PICTURES[:2], strict=True):
+        alone = METHODS["rise"](few.classifier, few.preprocess(picture_)["pixel_values"], 2, masks=5, seed=3)[0]
+        assert np.array_equal(one[0]["attribution"], alone.numpy())
+
+
+def test_wrong_options_of_a_method(plain_folder, explain):
+    pipe = pipeline(TASK, model=plain_folder)
+    assert_refused(lambda: pipe(PICTURES[0], method="occlusion(windw=3)"), "'windw'", "'window'", "stride")
+    assert_refused(lambda: pipe(PICTURES[0], method="occlusion(window=3"), "window=3", "occlusion(window=8, stride=4)")
+    assert_refused(lambda: pipe(PICTURES[0], method="occlusion", method_options={"window": "x"}), "'x'", "an integer")
+    assert_refused(lambda: pipe(PICTURES[0], method="occlusion", method_options=3), "method_options=3", "a dict")
+    assert_refused(lambda: pipe(PICTURES[0], method_options={"window": 3}), "a method is needed", "method=")
+    assert_refused(lambda: pipeline(TASK, model=plain_folder, method_options={"window": 3}), "'window': 3", "method=")
+    assert_refused(lambda: pipe(PICTURES[0], method="rise(seed=1)"), "seed", "seed=")
+    assert_refused(lambda: explain(PICTURES[0], method_options={"window": 3}), "learned explainer", "method_options")
+
+
 def test_each_map_is_that_of_its_class(explain):
     pixels = explain.preprocess(PICTURES[0])["pixel_values"]
     output = explain.model(pixels, targets=[[3, 0, 4]])

@@ -328,6 +328,10 @@ def test_two_threads_do_not_disturb_each_other(family):
         ("smoothgrad", {"samples": 0}, "samples=0"),
         ("attention_rollout", {"fuse": "median"}, "fuse='median'"),
         ("grad_cam", {"batch_size": 0}, "batch_size=0"),
+        ("occlusion", {"batch_size": 0}, "batch_size=0"),
+        ("integrated_gradients", {"batch_size": 0}, "batch_size=0"),
+        ("integrated_gradients", {"steps": 0}, "steps=0"),
+        ("score_cam", {"channels": 0}, "channels=0"),
         ("feature_ablation", {"regions": 0}, "regions=0"),
     ],
 )
