@@ -114,7 +114,7 @@ def prepare(model: nn.Module, one: torch.Tensor) -> tuple[nn.Module | None, bool
             fold(fast, called)
             open_gates(fast)
         if convolutional:
-            fast.to(memory_format=torch.channels_last)
+            fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             noise = noise.contiguous(memory_format=torch.channels_last)
         after = outputs(fast.requires_grad_(False), noise)
     except Exception as error:  # of code that cannot be copied, or takes other pictures
@@ -179,15 +179,16 @@ def fold(model: nn.Module, called: list) -> None:
 
 def computes(module: nn.Module | None, kind: type) -> bool:
     """Whether a module is of a kind whose forward it has not changed."""
-    return isinstance(module, kind) and type(module).forward is kind.forward
+    return isinstance(module, kind) and getattr(type(module), "forward", None) is getattr(kind, "forward", None)
 
 
 def open_gates(model: nn.Module) -> None:
     """Takes out squeeze-and-excitation that multiplies by exactly 1, as of networks without any in such a class."""
     for path, module in [*model.named_modules()]:
         last = getattr(module, "expand", None)
-        gated = type(module).__name__.endswith("SqueezeExciteLayer") and isinstance(last, nn.Conv2d)
-        if gated and last.bias is not None and not last.weight.any() and bool((last.bias.sigmoid() == 1).all()):
+        if not type(module).__name__.endswith("SqueezeExciteLayer") or not isinstance(last, nn.Conv2d):
+            continue
+        if last.bias is not None and not last.weight.any() and bool((last.bias.sigmoid() == 1).all()):
             replace(model, path, nn.Identity())
 
 
