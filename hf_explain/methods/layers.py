@@ -81,7 +81,8 @@ def noise_picture(classifier, size) -> torch.Tensor:
 def find_makers(classifier, features: list[FeatureMap], size) -> list[list[tuple[str, FeatureMap]]]:
     """For each hidden state the modules that give it, the first to do so first, and how their output is read."""
     noise = noise_picture(classifier, size)
-    wanted = read_features(classifier.model, noise, features)[1]
+    with hooked((classifier.model, lambda *_: None)):  # a model that is watched is called as it is, not as prepared
+        wanted = read_features(classifier.model, noise, features)[1]
     found: list[list[tuple[str, FeatureMap, bool]]] = [[] for _ in features]
 
     def look(path: str, inputs, output) -> None:

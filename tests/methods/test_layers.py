@@ -38,7 +38,7 @@ def hooks(model):
 @pytest.mark.parametrize("family", PLACES)
 def test_where_the_layers_are(family):
     classifier, x = classifier_of(family), pictures()
-    classifier.probe()  # installs the hooks of transformers
+    classifier.model(x, output_hidden_states=True)  # installs the hooks of transformers
     before = hooks(classifier.model)
     layers = find_layers(classifier)
     assert layers["input"] is None

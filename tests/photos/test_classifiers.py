@@ -12,6 +12,7 @@ import transformers
 from lite_cases import SIZES, pixel_values
 
 from hf_explain import Classifier, ExplainerError
+from hf_explain.methods.layers import find_layers
 from hf_explain.modeling import schemes
 from hf_explain.modeling.frozen_models import fingerprint
 from hf_explain.photos import CLASSIFIERS, classifiers, examples, packages
@@ -108,6 +109,13 @@ def test_loading_arguments():
 
 def test_the_packages_are_read_but_never_imported(lite0):
     assert not {"skimage", *(one.package for one in CLASSIFIERS.values())} & set(sys.modules)
+
+
+def test_its_last_hidden_state_is_the_layer_that_cams_read():
+    """Preparing it moves the hidden states of so deep a network by more than finding a layer allows for."""
+    layers = find_layers(Classifier.from_pretrained(LITE0))
+    assert (layers["final"].feature.index, layers["final"].feature.channels) == (16, 320)
+    assert (layers["middle"].feature.index, layers["middle"].feature.channels) == (8, 80)
 
 
 # ---- what is refused ----
