@@ -86,6 +86,7 @@ def test_what_is_given_is_taken(classifier_of):
     assert read_window(64, None, 224, 224) == (64, 14) and read_window(8, None, 224, 224) == (8, 4)
     assert read_window(None, 60, 224, 224) == (60, 60) and read_window(1, None, 64, 64) == (1, 1)
     classifier, x = classifier_of("convnext", 64), torch.rand(1, 3, 64, 64)
+    METHODS["grad_cam"](classifier, x, 1)  # which looks for the last map, once
     published = {"occlusion(window=16, stride=2)": 625, "rise(masks=400)": 400, "score_cam(channels=None)": 400}
     for text, least in {**published, "lime(samples=500)": 500, "kernel_shap(samples=500)": 500}.items():
         with counted(classifier.model) as seen:
