@@ -142,8 +142,9 @@ def as_page(results: dict) -> str:
         "All maps are made and measured by `hf-explain evaluate`, of the predicted class, by the preset aha with "
         f"{settings['budgets']} points; deletion: lower is better, insertion: higher. Ranking explainers were "
         "trained with black, blur and white, LTX with black, Vision DiffMask with a placeholder of its own: noise "
-        "is new to all of them. Settings: occlusion by windows of 8 with stride 4, RISE 1000 masks, LIME and KernelSHAP "
-        "500 samples on 8 x 8 cells, all else as it is by default. DiFull: the share of a map that stays in the only cell of a grid of 2 x 2 pictures that can "
+        "is new to all of them. Settings: occlusion by windows of 8 with stride 4, RISE 1000 masks, LIME and "
+        "KernelSHAP 500 samples on 8 x 8 cells, all else as it is by default. DiFull: the share of a map that stays in "
+        "the only cell of a grid of 2 x 2 pictures that can "
         "matter; at the pixels, of Grad-CAM, Grad-CAM++ and Layer-CAM at the last map. Times are per picture, in "
         "batches of 32, on one CPU thread of a machine that did other work too; forwards are the classifier's, "
         "and of LTX its copy's as well. In brackets: 95 % intervals over the pictures.\n",

@@ -80,7 +80,7 @@ def choose_smoothing(classifier, tune: Scenes, references) -> int:
 def methods_to_compare(explainer, tune: Scenes, references, refinement: dict) -> dict[str, Callable[..., torch.Tensor]]:
     """Name -> function (classifier, pixel_values, targets) -> maps, each in its fair setting."""
     size = choose_smoothing(tune.classifier, tune, references)
-    batch_size = tune.batch_size
+    batch_size, side = tune.batch_size, min(tune.pixel_values.shape[-2:])
 
     def refined(start):
         return lambda c, x, t: refine(c, x, start(c, x, t), t, batch_size=batch_size, **refinement).cpu()
@@ -95,15 +95,15 @@ def methods_to_compare(explainer, tune: Scenes, references, refinement: dict) ->
         "integrated_gradients": integrated,
         "integrated_gradients_smoothed": smoothed,
         "integrated_gradients_refined": refined(smoothed),
-        "occlusion": plain("occlusion", batch_size),  # of 64 pixels: window 8, stride 4
+        "occlusion": plain("occlusion", batch_size, window=max(2, side // 8), stride=max(1, side // 16)),
         "gradient": plain("gradient", batch_size),
         "random": METHODS["random"],  # of all pictures at once, so that no two of them share their noise
     }
 
 
-def plain(name: str, batch_size: int) -> Callable[..., torch.Tensor]:
-    """A method of `METHODS` as it is, in batches."""
-    return partial(attribute, METHODS[name], batch_size=batch_size)
+def plain(name: str, batch_size: int, **options) -> Callable[..., torch.Tensor]:
+    """A method of `METHODS` in batches."""
+    return partial(attribute, METHODS[name], batch_size=batch_size, options=options)
 
 
 def score(scenes: Scenes, maps: torch.Tensor, reference, budgets: int) -> Report:

@@ -13,7 +13,7 @@ from ..modeling.targets import read_targets
 from .batching import check_batch_size
 from .forwards import forwards, scores_of
 
-STEPS = 16  # of the window along a side
+STEPS, WIDE = 16, 4  # of the window along a side, and in the window
 
 
 @torch.no_grad()
@@ -34,8 +34,8 @@ def occlusion(
     torch.Size([2, 32, 32])
 
     Args:
-        window, stride: side of the square and its step, in pixels. By default a sixteenth of the picture's side, and
-            two steps: about 225 squares whatever the size.
+        window, stride: side of the square and its step, in pixels. By default a quarter and a sixteenth of the
+            picture's side: 169 squares of a square picture, whatever its size.
         reference: what covers it.
         batch_size: pictures per forward.
     """
@@ -60,11 +60,11 @@ def read_window(window: int | None, stride: int | None, height: int, width: int)
     """Side and step of the square, where None is by the picture's size; refuses what does not fit.
 
     >>> read_window(None, None, 64, 64), read_window(None, None, 224, 224), read_window(None, None, 480, 640)
-    ((8, 4), (28, 14), (70, 35))
+    ((16, 4), (56, 14), (140, 35))
     """
     step = math.ceil(math.sqrt(height * width) / STEPS)
     if window is None:
-        window = min(2 * step if stride is None else max(2 * step, stride), height, width)
+        window = min(max(WIDE * step, stride or 0), height, width)
     if stride is None:
         stride = max(1, min(step, window // 2))
     if not 1 <= stride <= window <= min(height, width):

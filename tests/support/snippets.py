@@ -50,7 +50,7 @@ SMALL = {
 }
 QUICK = {
     "occlusion": {"window": 28, "stride": 28}
-}  # 226 forwards a picture otherwise; tests/support/method_cases.py has more
+}  # 170 forwards a picture otherwise; tests/support/method_cases.py has more
 # The loopback Hub serves models; a folder of pictures with the same splits stands in for the data sets of the Hub.
 DATASETS = {"food101": "my-pictures/", "ILSVRC/imagenet-1k": "my-pictures/"}
 NOT_RUN = {
