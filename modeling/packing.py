@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import torch
-from huggingface_hub.constants import HF_HOME
 from torch import nn
 from transformers.utils import logging
+from transformers.utils.hub import constants
 
 from .preparing import prepared, state_of
 
@@ -24,7 +24,7 @@ SIZES = (4, 8, 16, 32, 64, 128, 256)
 LIGHT = 0.02  # seconds; where the first size takes less, it does not matter
 ENOUGH = 1.0  # seconds to spend on finding out
 GAIN = 0.95  # of the time per picture: what a larger batch has to reach, to be worth its memory
-FOLDER = Path(HF_HOME) / "hf_explain" / "batches"
+FOLDER = Path(constants.HF_HOME) / "hf_explain" / "batches"
 KNOWN: dict[str, int | None] = {}
 
 

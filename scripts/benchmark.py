@@ -8,6 +8,7 @@ python scripts/benchmark.py metrics              # curves and ROAD over the bare
 python scripts/benchmark.py zoo                  # a training step of full-size checkpoints, for docs/model_zoo.md
 python scripts/benchmark.py real             # EfficientNet-Lite0 at 224 px: a step and an explanation, lever by lever
 python scripts/benchmark.py real --old DIR   # beside the step of another checkout
+python scripts/benchmark.py gpu              # all of it that is to be known of a GPU, for docs/results/gpu.md
 python scripts/benchmark.py app                  # the app: start to first map, interactions, 200 requests of 8 clients
 """
 
@@ -21,6 +22,7 @@ from functools import partial
 
 import torch
 import transformers
+from costs.gpu import gpu
 from costs.measuring import alternate, milliseconds
 from costs.metrics import metrics
 from costs.real import CLASSIFIERS as REAL
@@ -129,6 +131,12 @@ def main(argv=None):
     six.add_argument("--size", type=int, default=224, help="pixels per side")
     six.add_argument("--runs", type=int, default=5)
     six.set_defaults(measure=real)
+    seven = what.add_parser("gpu", parents=[shared], help="a GPU, all in under 8 minutes; writes docs/results/gpu.*")
+    seven.add_argument("--dry_run", action="store_true", help="tiny models on the CPU, whether or not there is a GPU")
+    seven.add_argument("--output_dir", help="where gpu.jsonl and gpu.md are written (default: docs/results)")
+    seven.add_argument("--minutes", type=float, default=7.0, help="what is not begun by then is left out")
+    seven.add_argument("--runs", type=int, default=7)
+    seven.set_defaults(measure=gpu)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     cuda = arguments.device.startswith("cuda")
