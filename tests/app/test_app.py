@@ -35,6 +35,18 @@ def test_predictions_are_the_classifiers(model, picture):
     assert seen.names == tuple(LABELS.values()) and seen.methods[0] == LEARNED
 
 
+def test_what_is_asked_first(model, picture, monkeypatch):
+    """The explainer; of a plain classifier Grad-CAM, and where that is not defined what is so everywhere."""
+    plain = Model("plain", model.classifier)
+    assert [views.predict(one, picture).first for one in (model, plain)] == [LEARNED, "grad_cam"]
+
+    def refuse(*args):
+        raise ExplainerError("no layer was found; choose another method.")
+
+    monkeypatch.setattr(views, "last_layer", refuse)
+    assert views.predict(plain, picture).first == "input_x_gradient"
+
+
 @pytest.mark.parametrize(("method", "steps"), [(LEARNED, 0), (LEARNED, 2), ("input_x_gradient", 0), ("gradient", 0)])
 def test_a_map_is_that_of_the_pipeline(model, picture, folder, method, steps):
     one = views.attribute(model, picture, "zebra", method, steps)
