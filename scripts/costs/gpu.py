@@ -76,13 +76,18 @@ def lower(mode, device):
     return torch.autocast(device.type, torch.bfloat16, enabled=mode != "fp32")
 
 
+def compile_(model, pixel_values):
+    """What is called in its place; a dry run goes through the motions only."""
+    prepared(model, pixel_values)[0].compile(backend="inductor" if pixel_values.is_cuda else "eager")
+
+
 def make_explainer(make, preset, size, mode, device, **head):
     torch.manual_seed(0)
     processor = T.ViTImageProcessorPil(size={"height": size, "width": size})
     of = RankingExplainerForImageClassification.from_classifier
     explainer = of(make().to(device), processor, preset=preset, **head)
     if "compiled" in mode:
-        prepared(explainer.classifier.model, torch.zeros(1, 3, size, size, device=device))[0].compile()
+        compile_(explainer.classifier.model, torch.zeros(1, 3, size, size, device=device))
     return explainer
 
 
@@ -118,7 +123,7 @@ def step(make, preset, size, mode, device, count, runs):
     with Pulled(LEVERS)():
         one = Step(make, size, preset, objective, count, device, dtype)
         if "compiled" in mode:
-            prepared(one.explainer.classifier.model, one.pixel_values)[0].compile()
+            compile_(one.explainer.classifier.model, one.pixel_values)
         times = alternate({"step": one.train, "bare": one.bare}, runs, device)
         peaks = {
             "peak_mb": round(peak_bytes(one.train, device) / 1e6),
@@ -173,8 +178,8 @@ def write(arguments, rows):
     lines = [
         "# On a GPU\n",
         f"`python scripts/benchmark.py gpu`: {name}, {versions}. Medians of alternating runs; *over bare*: "
-        "least, median and largest of paired ratios, to the prepared classifier's forward, or its forward and backward on "
-        f"the pictures that a step perturbs. The goal is {GOAL}. Every line is in [gpu.jsonl](gpu.jsonl).\n",
+        "least, median and largest of paired ratios, to the prepared classifier's forward, or its forward and backward "
+        f"on the pictures that a step perturbs. The goal is {GOAL}. Every line is in [gpu.jsonl](gpu.jsonl).\n",
         "| what | classifier | mode | pictures | ms | bare ms | over bare | |",
         "|---|---|---|---|---|---|---|---|",
     ]
