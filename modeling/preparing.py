@@ -1,9 +1,9 @@
 """A frozen model, prepared once for its work: the same function, computed faster.
 
-Batch normalizations are folded into the convolutions before them, gates that are always open are taken out, and the
-weights of convolutional models lie channels last. It is done on a private copy that shares every tensor it does not
-change, and compared with the model before it is used. The model itself stays as it is to the last bit; where its
-weights change, it is prepared anew.
+Batch normalizations are folded into the convolutions before them, gates that are always open are taken out, on
+processors a convolution and its ReLU are one, and the weights of convolutional models lie channels last. It is done on
+a private copy that shares every tensor it does not change, and compared with the model before it is used. The model
+itself stays as it is to the last bit; where its weights change, it is prepared anew.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import torch
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 from transformers.utils import logging
+
+from .fused import FusedConvolution
 
 logger = logging.get_logger(__name__)
 
@@ -109,16 +111,23 @@ def prepare(model: nn.Module, one: torch.Tensor) -> tuple[nn.Module | None, bool
     try:
         fast = copied(model)
         before, called = trace(fast, noise)
-        tensors = [t for t in model.state_dict().values() if t.is_floating_point()]
-        if all(t.dtype in (torch.float32, torch.float64) for t in tensors):  # fewer bits would be rounded again
-            fold(fast, called)
-            open_gates(fast)
-        if convolutional:
-            fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            noise = noise.contiguous(memory_format=torch.channels_last)
-        after = outputs(fast.requires_grad_(False), noise)
     except Exception as error:  # of code that cannot be copied, or takes other pictures
         logger.info(f"{type(model).__name__} is used as it is: {error}")
+        return None, False
+    tensors = [t for t in model.state_dict().values() if t.is_floating_point()]
+    if all(t.dtype in (torch.float32, torch.float64) for t in tensors):  # fewer bits would be rounded again
+        order = Order(fast, called)
+        fold(order)
+        if one.device.type == "cpu" and torch.backends.mkldnn.is_available():
+            join(order)
+        open_gates(fast)
+    if convolutional:
+        fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        noise = noise.contiguous(memory_format=torch.channels_last)
+    try:
+        after = outputs(fast.requires_grad_(False), noise)
+    except Exception as error:  # of code that asks its layers for more than what they compute
+        logger.info(f"{type(model).__name__} is used as it is, since prepared it fails: {error}")
         return None, False
     if not agree(before, after):
         logger.warning(f"{type(model).__name__} computes something else when it is prepared, so it is used as it is.")
@@ -156,25 +165,60 @@ def outputs(model: nn.Module, pixel_values: torch.Tensor) -> list[torch.Tensor]:
     return [tensor for values in several for tensor in values if isinstance(tensor, torch.Tensor)]
 
 
-def fold(model: nn.Module, called: list) -> None:
+class Order:
+    """Which layer of a model reads what another gives, as it was seen in one call."""
+
+    def __init__(self, model: nn.Module, called: list):
+        self.model = model
+        self.leaves = [call for call in called if not any(True for _ in call[0].children())]
+        times = Counter(id(module) for module, _, _ in self.leaves)
+        paths: dict[int, list[str]] = {}
+        for path, module in model.named_modules(remove_duplicate=False):
+            paths.setdefault(id(module), []).append(path)
+        self.once = {key: found[0] for key, found in paths.items() if len(found) == times[key] == 1}
+        self.readers: dict[int, list[nn.Module]] = {}
+        self.given = {id(module): output for module, _, output in self.leaves}
+        for module, inputs, _ in self.leaves:
+            for memory in {x.untyped_storage().data_ptr() for x in inputs}:
+                self.readers.setdefault(memory, []).append(module)
+
+    def follows(self, layer: nn.Module) -> nn.Module | None:
+        """The only reader of what a layer gives, where both are called once."""
+        found = self.readers.get(self.given[id(layer)].untyped_storage().data_ptr(), [])
+        return found[0] if len(found) == 1 and {id(layer), id(found[0])} <= self.once.keys() else None
+
+    def now(self, layer: nn.Module) -> nn.Module:
+        """What stands in the place of a layer that is called once."""
+        return self.model.get_submodule(self.once[id(layer)])
+
+    def put(self, layer: nn.Module, module: nn.Module) -> None:
+        replace(self.model, self.once[id(layer)], module)
+
+
+def fold(order: Order) -> None:
     """Folds each batch normalization into the layer before it, where nobody else reads what that gives."""
-    leaves = [call for call in called if not any(True for _ in call[0].children())]
-    times = Counter(id(module) for module, _, _ in leaves)
-    paths: dict[int, list[str]] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        paths.setdefault(id(module), []).append(path)
-    readers: dict[int, list[nn.Module]] = {}
-    for module, inputs, _ in leaves:
-        for memory in {x.untyped_storage().data_ptr() for x in inputs}:
-            readers.setdefault(memory, []).append(module)
-    for layer, _, output in leaves:
-        norm, *others = readers.get(output.untyped_storage().data_ptr(), [None])
-        if others or norm is None or any(times[id(m)] != 1 or len(paths[id(m)]) != 1 for m in (layer, norm)):
+    for layer, _, _ in order.leaves:
+        norm = order.follows(layer)
+        if norm is None:
             continue
         for kind, norm_kind, fuse in FOLDED:
-            if computes(layer, kind) and computes(norm, norm_kind) and norm.running_mean is not None:
-                replace(model, paths[id(layer)][0], fuse(layer, norm))
-                replace(model, paths[id(norm)][0], nn.Identity())
+            if computes(layer, kind) and computes(norm, norm_kind) and getattr(norm, "running_mean", None) is not None:
+                order.put(layer, fuse(layer, norm))
+                order.put(norm, nn.Identity())
+
+
+def join(order: Order) -> None:
+    """Joins each convolution with the ReLU or ReLU6 that alone reads it, or its normalization, which is folded."""
+    for layer, _, _ in order.leaves:
+        then = order.follows(layer)
+        if then is not None and isinstance(order.now(then), nn.Identity):
+            then = order.follows(then)
+        if then is None or not any(computes(then, kind) for kind in (nn.ReLU, nn.ReLU6)):
+            continue
+        convolution = order.now(layer)  # with the normalization in it
+        if isinstance(convolution, nn.Conv2d) and computes(convolution, nn.Conv2d):
+            order.put(layer, FusedConvolution(convolution, then))
+            order.put(then, nn.Identity())
 
 
 def computes(module: nn.Module | None, kind: type) -> bool:

@@ -28,12 +28,13 @@ CLASSIFIERS = {
     "ConvNeXt-T": ("small", lambda: T.ConvNextForImageClassification(T.ConvNextConfig(num_labels=1000))),
     "ResNet-50": ("small", lambda: T.ResNetForImageClassification(T.ResNetConfig(num_labels=1000))),
 }
-LEVERS = ("channels_last", "folding", "gates", "packing")
+LEVERS = ("channels_last", "folding", "gates", "joining", "packing")
 LADDER = {  # name -> (levers, the head's finest stride, None for what it is made with)
     "all_off": ((), 1),
     "channels_last": (LEVERS[:1], 1),
     "and_folding": (LEVERS[:2], 1),
     "and_gates": (LEVERS[:3], 1),
+    "and_joining": (LEVERS[:4], 1),
     "and_packing": (LEVERS, 1),
     "and_head": (LEVERS, None),
 }
@@ -51,6 +52,7 @@ class Pulled:
             "channels_last": [(preparing, "CONVOLUTIONS", sys.maxsize)],
             "folding": [(preparing, "fold", lambda *_: None)],
             "gates": [(preparing, "open_gates", lambda *_: None)],
+            "joining": [(preparing, "join", lambda *_: None)],
             "packing": [(m, "fastest_batch", lambda *_, **__: None) for m in (packing, training_packing)],
         }
         changes = [(preparing, "KNOWN", self.known), (packing, "KNOWN", self.batches)]
