@@ -184,6 +184,7 @@ def test_push_to_hub(tmp_path):
         ("--method rankin", "unknown method 'rankin'; did you mean 'ranking'? choose from ranking, ltx, diffmask."),
         ("--explainer x", "give --classifier for a new explainer, or --explainer to train one further; one of them."),
         ("--output_dir x --neighborhood 4", "neighborhood=4; give an odd number of pixels, 1 for none"),
+        ("--output_dir x --finest 3", "finest=3; give one of 1, 2, 4"),
         ("", "--output_dir is missing; give a folder for the explainer, or --dry_run."),
         ("--output_dir x --preset huge", "no preset 'huge'; choose from tiny, small, base."),
         ("--output_dir x --mixed_precision fp16", "mixed_precision='fp16' is not offered"),
@@ -222,7 +223,7 @@ def test_what_the_world_refuses_is_one_line(tmp_path, capsys):
     assert code == 1 and error.count("\n") == 0 and "nobody/nothing" in error
 
 
-@pytest.mark.parametrize("said", ["--hybrid", "--neighborhood 5", "--backbone x"])
+@pytest.mark.parametrize("said", ["--hybrid", "--neighborhood 5", "--finest 2", "--backbone x"])
 def test_the_head_of_a_trained_explainer_stays(said, tmp_path, capsys):
     few = ["--dataset", "scenes", "--output_dir", str(tmp_path)]
     assert cli.main(["train", "--explainer", "mine", *said.split(), *few]) == 2

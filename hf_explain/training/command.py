@@ -42,6 +42,9 @@ FLAGS = {
             "side, odd, of the window whose mean is added to every pixel of a finished map (default: 1, none)",
             type=int, metavar="PIXELS",
         ),
+        "--finest": flag(
+            "pixels a cell of the head's finest features: 1, 2 or 4 (default: by the picture's size)", type=int
+        ),
         "--backbone": flag("Hub id or folder of a second model whose hidden states are read instead"),
         "--output_dir": flag("folder for the explainer, its checkpoints and the log"),
     },
@@ -138,7 +141,8 @@ def make_explainer(arguments: argparse.Namespace, config: TrainingConfig):
 
 def head_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What was said of a new explainer's head, beside its preset."""
-    said = {"hybrid": arguments.hybrid or None, "neighborhood": arguments.neighborhood}
+    said = {name: getattr(arguments, name) for name in ("neighborhood", "finest")}
+    said["hybrid"] = arguments.hybrid or None
     return {name: value for name, value in said.items() if value is not None}
 
 

@@ -10,9 +10,9 @@ import torch
 from hf_explain.modeling.decoder import ClassMaps, PixelDecoder, SlopeMix
 
 
-def decoder(strides=(4, 8, 16, 32), hidden_size=24, pixel_size=4, num_blocks=1):
+def decoder(strides=(4, 8, 16, 32), hidden_size=24, pixel_size=4, num_blocks=1, finest=1):
     torch.manual_seed(0)
-    return PixelDecoder([6] * len(strides), list(strides), hidden_size, pixel_size, num_blocks).eval()
+    return PixelDecoder([6] * len(strides), list(strides), hidden_size, pixel_size, num_blocks, finest).eval()
 
 
 def states(strides, size, batch=2):
@@ -29,6 +29,17 @@ def test_features_end_at_the_pixels(strides, size):
     assert [f.shape[1] for f in features] == model.widths and len(features) == len(model.levels)
     heights = [f.shape[2] for f in features]
     assert heights == sorted(heights)
+
+
+@pytest.mark.parametrize("finest", [2, 4])
+@pytest.mark.parametrize("strides", [(4, 8, 16, 32), (16, 16), (2, 4, 8)])
+def test_features_that_end_before_the_pixels_see_them_all(strides, finest):
+    model, size = decoder(strides, finest=finest), (32, 44)
+    pixels = torch.randn(1, 3, *size, requires_grad=True)
+    features = model(pixels, states(strides, size, batch=1))
+    assert features[-1].shape[2:] == (32 // finest, 44 // finest) and len(features) == len(model.levels)
+    (slope,) = torch.autograd.grad(features[-1].square().sum(), pixels)
+    assert (slope != 0).float().mean() > 0.9  # but for what a ReLU closes
 
 
 @torch.no_grad()

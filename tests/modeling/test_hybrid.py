@@ -227,3 +227,28 @@ def test_the_neighborhood_is_of_finished_maps_only(tmp_path):
 def test_the_neighborhood_is_an_odd_number(size):
     with pytest.raises(ExplainerError, match="give an odd number of pixels, 1 for none"):
         make(EXPLAINERS[0], neighborhood=size)
+
+
+# ---- how fine the features are ----
+
+
+@pytest.mark.parametrize(("size", "finest"), [(64, 1), (96, 2), (160, 2), (192, 4), (224, 4)])
+def test_features_are_as_fine_as_the_picture_asks(size, finest, tmp_path):
+    new = hf_explain.RankingExplainerForImageClassification.from_classifier
+    explainer = new(build("resnet", size=size), processor(size), preset="tiny")
+    assert explainer.config.finest == finest
+    explainer.save_pretrained(tmp_path)
+    again, x = ExplainerForImageClassification.from_pretrained(tmp_path), pictures(1, (size, size))
+    one, other = explainer(x, targets=[0]).attributions, again(x, targets=[0]).attributions
+    assert one.shape == (1, size, size) and torch.allclose(one, other, atol=1e-5)
+    assert new(build("resnet", size=size), processor(size), preset="tiny", finest=1).config.finest == 1
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+@pytest.mark.parametrize("finest", [1, 2, 4])
+def test_maps_have_the_size_of_the_picture(finest, hybrid):
+    new = hf_explain.RankingExplainerForImageClassification.from_classifier
+    explainer = new(build("resnet"), processor(), preset="tiny", finest=finest, hybrid=hybrid)
+    assert explainer(pictures(2), top_k=3).attributions.shape == (2, 3, 64, 64)
+    with pytest.raises(ExplainerError, match="finest=3; give one of 1, 2, 4"):
+        new(build("resnet"), processor(), preset="tiny", finest=3)
