@@ -17,7 +17,7 @@ class FusedConvolution(nn.Module):
 
     >>> layer = FusedConvolution(nn.Conv2d(3, 4, 3), nn.ReLU())
     >>> x = torch.rand(1, 3, 8, 8)
-    >>> bool((layer(x) == layer.convolution(x).relu()).all())
+    >>> torch.allclose(layer(x), layer.convolution(x).relu(), atol=1e-6)
     True
     """
 

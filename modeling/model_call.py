@@ -6,10 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.utils.output_capturing import maybe_install_capturing_hooks
 
 from .errors import ExplainerError
 from .preparing import prepared
@@ -18,6 +20,7 @@ from .preparing import prepared
 INTERPOLATING = {"vit", "deit", "vit_msn", "ijepa", "clip", "clip_vision_model", "siglip", "siglip_vision_model"}
 INTERPOLATING |= {"metaclip_2", "metaclip_2_vision_model"}
 ONE_AT_A_TIME = threading.RLock()  # threads that call a model which a call alters
+COPY_OF: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()  # copies whose calls count as the other's
 WATCHED: ContextVar[tuple[Counts, ...]] = ContextVar("watched", default=())
 
 
@@ -61,9 +64,12 @@ def call(model: PreTrainedModel, pixel_values: torch.Tensor, **kwargs):
     size = tuple(pixel_values.shape[-2:])
     if config.model_type in INTERPOLATING and configured_size(config) != size:
         kwargs["interpolate_pos_encoding"] = True
-    for seen in WATCHED.get():
-        seen.see(model, len(pixel_values))
+    if not torch.compiler.is_compiling():
+        for seen in WATCHED.get():
+            seen.see(model, len(pixel_values))
     fast, channels_last = prepared(model, pixel_values)
+    if fast is not model and kwargs.get("output_hidden_states"):
+        maybe_install_capturing_hooks(model)  # as a call of it would, which torch.compile cannot
     if channels_last:
         pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
     with unchanged(fast):
@@ -101,6 +107,15 @@ def counted(*models: nn.Module) -> Iterator[list[int]]:
         WATCHED.reset(token)
 
 
+@contextmanager
+def uncounted() -> Iterator[None]:
+    token = WATCHED.set(())
+    try:
+        yield
+    finally:
+        WATCHED.reset(token)
+
+
 class Counts(list):
     """Pictures per forward of some models."""
 
@@ -109,6 +124,7 @@ class Counts(list):
         self.models = models
 
     def see(self, model: nn.Module, pictures: int) -> None:
+        model = COPY_OF.get(model, model)
         if any(model is one for one in self.models):
             self.append(pictures)
 

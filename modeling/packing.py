@@ -16,6 +16,7 @@ from torch import nn
 from transformers.utils import logging
 from transformers.utils.hub import constants
 
+from .model_call import call, uncounted
 from .preparing import prepared, state_of
 
 logger = logging.get_logger(__name__)
@@ -78,11 +79,9 @@ def measure(model: nn.Module, pixel_values: torch.Tensor, gradient: bool) -> int
 
 def run(model: nn.Module, pixel_values: torch.Tensor, size: int, gradient: bool) -> float:
     x = pixel_values[:1].detach().expand(size, -1, -1, -1).clone()
-    fast, channels_last = prepared(model, x)
     began = time.perf_counter()
-    with torch.set_grad_enabled(gradient):
-        x = x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-        logits = fast(pixel_values=x.requires_grad_(gradient), return_dict=True).logits
+    with torch.set_grad_enabled(gradient), uncounted():
+        logits = call(model, x.requires_grad_(gradient)).logits
         if gradient:
             torch.autograd.grad(logits.sum(), x)
     if x.is_cuda:

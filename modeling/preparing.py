@@ -105,8 +105,9 @@ def prepare(model: nn.Module, one: torch.Tensor) -> tuple[nn.Module | None, bool
     """(the prepared copy, channels last?); (None, False) where there is none, or it would be another function."""
     modules = [*model.modules()]
     convolutional = sum(isinstance(module, nn.Conv2d) for module in modules) >= CONVOLUTIONS
-    if not convolutional and not any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in modules):
-        return None, False
+    normalized = any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in modules)
+    if not (convolutional or normalized) or any(hasattr(m, "set_shift_and_window_size") for m in modules):
+        return None, False  # the latter, Swin, are altered by being called, and have nothing to prepare
     noise = torch.rand(one.shape, generator=torch.Generator().manual_seed(0)).to(one)
     try:
         fast = copied(model)

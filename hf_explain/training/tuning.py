@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from ..faithfulness.measurement import measure
 from ..modeling.errors import ExplainerError
+from ..modeling.model_call import COPY_OF
 from ..modeling.modeling_ltx import LtxExplainerForImageClassification
 from ..modeling.targets import read_targets
 from .objectives import LTX_OBJECTIVES, LtxObjective
@@ -71,6 +72,7 @@ def tune(
     chosen = LTX_OBJECTIVES[objective] if isinstance(objective, str) else objective
     student = copy.copy(explainer)  # shares the classifier, not the head
     student._modules = dict(explainer._modules) | {"head": copy.deepcopy(explainer.head)}
+    COPY_OF[student.head.trunk] = explainer.head.trunk
     pixel_values = pixel_values.detach().to(explainer.device)
     with torch.no_grad():
         targets = read_targets(targets, torch.cat([explainer.read(x)[0] for x in pixel_values.split(32)]))

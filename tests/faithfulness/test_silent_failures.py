@@ -31,7 +31,6 @@ from hf_explain.jobs.flags import add_flags
 from hf_explain.localization.grid_classifier import GridClassifier
 from hf_explain.methods.inner import attribute_at
 from hf_explain.methods.layers import find_layers, look_for_layers
-from hf_explain.modeling.model_call import counted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -271,11 +270,6 @@ def hooks(model):
     return [[dict(getattr(module, kind)) for kind in kinds] for module in model.modules()]
 
 
-def pass_through(classifier, x):
-    with counted(classifier.model):
-        classifier(x)
-
-
 WITH_HOOKS = {
     "find_layers": lambda classifier, layer, x: look_for_layers(classifier, (64, 64)),
     "attribute_at": lambda classifier, layer, x: attribute_at(classifier, x, 1, layer=layer),
@@ -283,7 +277,6 @@ WITH_HOOKS = {
     "modules_in_order": lambda classifier, layer, x: modules_in_order(classifier, x),
     "parameter_randomization": lambda classifier, layer, x: parameter_randomization(classifier, x, "gradient", steps=2),
     "drop": lambda classifier, layer, x: measure(classifier, x, torch.rand(1, 64, 64), 1, "drop"),
-    "counted": lambda classifier, layer, x: pass_through(classifier, x),
 }
 
 

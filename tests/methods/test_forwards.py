@@ -12,11 +12,12 @@ from transformers.utils import logging
 from hf_explain import METHODS, Classifier
 from hf_explain.jobs import progress as module
 from hf_explain.methods import forwards as counting
-from hf_explain.methods.calling import attribute, counted
+from hf_explain.methods.calling import attribute
 from hf_explain.methods.forwards import forwards, together
 from hf_explain.methods.naming import find_method
 from hf_explain.methods.occlusion import read_window
 from hf_explain.methods.superpixels import superpixels
+from hf_explain.modeling.model_call import counted
 
 MOST = 300
 FAMILIES = {

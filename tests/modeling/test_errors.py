@@ -234,7 +234,7 @@ CASES = {
     "unknown option": (
         nothing,
         lambda f: RankingExplainerForImageClassification.from_classifier(build("swin"), width=3),
-        "unknown option width .*its head has hidden_size",
+        "unknown option width .*its head has finest, hidden_size",
     ),
     "a classifier as explainer": (
         save_plain(lambda: build("swin")),

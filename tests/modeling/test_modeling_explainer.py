@@ -202,7 +202,8 @@ def test_gradient_checkpointing_of_the_classifier(cls, family):
     assert twice > len(calls)
     assert torch.allclose(plain, checkpointed, atol=1e-5 * float(plain.abs().max()))
     for name, grad in weights.items():
-        assert torch.allclose(grad, checkpointed_weights[name], rtol=1e-3, atol=1e-4), name
+        limit = 1e-5 * float(grad.abs().max()) + 1e-4  # as it is, and as it was prepared
+        assert torch.allclose(grad, checkpointed_weights[name], rtol=1e-3, atol=limit), name
     assert not any(
         m.training for m in explainer.classifier.modules() if not getattr(m, "gradient_checkpointing", False)
     )
