@@ -1,4 +1,4 @@
-"""How many pictures at once a model is fastest with: measured once, in about a second, and remembered on this machine.
+"""How many pictures at once a model is fastest with: measured once, in a second or two, and remembered on this machine.
 
 More is not faster everywhere: where the maps between layers no longer fit a processor's cache, memory is what limits.
 Only the rounding of results depends on it.
@@ -21,9 +21,9 @@ from .preparing import prepared, state_of
 
 logger = logging.get_logger(__name__)
 
-SIZES = (4, 8, 16, 32, 64, 128, 256)
-LIGHT = 0.02  # seconds; where the first size takes less, it does not matter
-ENOUGH = 1.0  # seconds to spend on finding out
+SIZES = (8, 16, 32, 64, 128, 256)
+LIGHT = 0.04  # seconds; where the first size takes less, it does not matter
+ENOUGH = 2.0  # seconds to spend on finding out
 GAIN = 0.95  # of the time per picture: what a larger batch has to reach, to be worth its memory
 FOLDER = Path(constants.HF_HOME) / "hf_explain" / "batches"
 KNOWN: dict[str, int | None] = {}
@@ -35,7 +35,7 @@ def packs(model: nn.Module, pixel_values: torch.Tensor) -> tuple[torch.Tensor, .
     That is where they have a gradient, which has to hold all of it anyway, and where somebody watches the model.
     """
     whole = (pixel_values,)
-    if len(pixel_values) < 4 * SIZES[0] or (torch.is_grad_enabled() and pixel_values.requires_grad):
+    if len(pixel_values) < 2 * SIZES[0] or (torch.is_grad_enabled() and pixel_values.requires_grad):
         return whole
     size = fastest_batch(model, pixel_values)
     return whole if size is None else pixel_values.split(size)
@@ -59,11 +59,16 @@ def fastest_batch(model: nn.Module, pixel_values: torch.Tensor, gradient: bool =
 
 
 def measure(model: nn.Module, pixel_values: torch.Tensor, gradient: bool) -> int | None:
-    best, least, spent = None, float("inf"), 0.0
     run(model, pixel_values, 1, gradient)  # memory, kernels
+    expected = SIZES[0] * run(model, pixel_values, 1, gradient)
+    best, least, spent = SIZES[0], float("inf"), 0.0
     for size in SIZES:
+        if spent + expected > ENOUGH:
+            break
         try:
-            seconds = min(run(model, pixel_values, size, gradient) for _ in range(2))
+            seconds = run(model, pixel_values, size, gradient)
+            if seconds < ENOUGH / 10:
+                seconds = min(seconds, run(model, pixel_values, size, gradient))
         except RuntimeError as error:  # of memory
             logger.info(f"{size} pictures at once are too many: {error}")
             break
@@ -71,9 +76,7 @@ def measure(model: nn.Module, pixel_values: torch.Tensor, gradient: bool) -> int
             return None
         if seconds / size < GAIN * least:
             best, least = size, seconds / size
-        spent += 2 * seconds
-        if spent + 4 * seconds > ENOUGH:  # what the next one would take
-            break
+        spent, expected = spent + seconds, 2 * seconds
     return best
 
 
