@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ INTERPOLATING = {"vit", "deit", "vit_msn", "ijepa", "clip", "clip_vision_model",
 INTERPOLATING |= {"metaclip_2", "metaclip_2_vision_model"}
 ONE_AT_A_TIME = threading.RLock()  # threads that call a model which a call alters
 COPY_OF: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()  # copies whose calls count as the other's
+CAPTURING: WeakSet[nn.Module] = WeakSet()  # models that have transformers' hooks for hidden states
 WATCHED: ContextVar[tuple[Counts, ...]] = ContextVar("watched", default=())
 
 
@@ -68,8 +69,11 @@ def call(model: PreTrainedModel, pixel_values: torch.Tensor, **kwargs):
         for seen in WATCHED.get():
             seen.see(model, len(pixel_values))
     fast, channels_last = prepared(model, pixel_values)
-    if fast is not model and kwargs.get("output_hidden_states"):
-        maybe_install_capturing_hooks(model)  # as a call of it would, which torch.compile cannot
+    if fast is not model and kwargs.get("output_hidden_states") and model not in CAPTURING:
+        # As a call of the model itself would, which torch.compile cannot; a second time would double them.
+        if not any(getattr(m, "_output_capturing_hooks_installed", False) for m in model.modules()):
+            maybe_install_capturing_hooks(model)
+        CAPTURING.add(model)
     if channels_last:
         pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
     with unchanged(fast):

@@ -209,3 +209,27 @@ def test_copies_of_a_model_are_prepared_for_themselves():
     weights_in_place(again)
     assert prepared(model, x)[0] is not prepared(again, x)[0]
     assert torch.allclose(call(again, x).logits, again(pixel_values=x).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("model_type", ["resnet", "convnext", "pvt_v2"])
+def test_hidden_states_are_collected_once_whoever_was_called_first(model_type):
+    """transformers' hooks for them, of which a second set would double the hidden states."""
+    x, counts = pictures(), []
+    for eager_first in (True, False):
+        model = lively(model_type)
+        if eager_first:
+            model(pixel_values=x, output_hidden_states=True)
+        call(model, x, output_hidden_states=True)
+        fast, _ = prepared(model, x)
+        for one in (model, fast, model):
+            counts.append(len(one(pixel_values=x, output_hidden_states=True).hidden_states))
+        weights_of_norms_in_place(model)
+        counts.append(len(call(model, x, output_hidden_states=True).hidden_states))
+    assert len(set(counts)) == 1
+
+
+@torch.no_grad()
+def weights_of_norms_in_place(model):
+    for module in model.modules():
+        if isinstance(module, (*NORMS, nn.LayerNorm)):
+            module.weight.mul_(1.1)
