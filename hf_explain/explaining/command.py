@@ -14,9 +14,8 @@ from ..jobs.models import load
 from ..methods import METHODS
 from ..methods.naming import find_method, spelled
 from ..modeling.errors import ExplainerError
-from .pictures import check_names, explain_pictures, is_picture
+from .pictures import check_names, explain_pictures, is_picture, slug
 from .pipeline import ImageAttributionPipeline
-from .rows import slug
 
 FLAGS = {
     "what is explained": {

@@ -21,7 +21,8 @@ from ..data.picture_table import PictureBlock, PictureTable
 from ..faithfulness.protocols import read_protocol
 from ..jobs.folders import clean, settle, whole
 from ..modeling.errors import ExplainerError
-from .rows import COMPRESSION, as_row, as_table, columns_of, slug
+from .pictures import slug
+from .rows import COMPRESSION, as_row, as_table, columns_of
 
 FLUSH = 32 * 2**20  # bytes of maps that are written together
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,7 +11,6 @@ import PIL.Image
 
 from ..modeling.errors import ExplainerError
 from ..photos.pictures import PREFIX, picture_file
-from .rows import slug
 
 
 def check_names(names: list[str]) -> bool:
@@ -56,3 +56,12 @@ def explain_pictures(names: list[str], pipe, targets, folder: Path, made_by: str
             measured = entry.get("faithfulness", {})
             areas = "".join(f", {key} {value:.3f}" for key, value in measured.items() if isinstance(value, float))
             print(f"{entry['label']}: {entry['score']:.3f}{areas}, {path}")
+
+
+def slug(text: str) -> str:
+    """A label as a part of a file's name.
+
+    >>> slug("tabby, tabby cat")
+    'tabby_tabby_cat'
+    """
+    return re.sub(r"\W+", "_", text).strip("_")[:60] or "class"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -119,12 +118,3 @@ def column(folder: Path, name: str) -> np.ndarray:
     """A column of numbers, of all parts."""
     tables = [pyarrow.parquet.read_table(path, columns=[name]) for _, path in parts_of(folder)]
     return pyarrow.concat_tables(tables)[name].to_numpy()
-
-
-def slug(text: str) -> str:
-    """A label as a part of a file's name.
-
-    >>> slug("tabby, tabby cat")
-    'tabby_tabby_cat'
-    """
-    return re.sub(r"\W+", "_", text).strip("_")[:60] or "class"

@@ -107,9 +107,13 @@ def read_model(name: str, **loading) -> EfficientNetForImageClassification:
             raise ExplainerError(f"{name} is one file of an installed package, so it has no {argument}; leave it out.")
     loading = {key: value for key, value in loading.items() if key not in OF_THE_HUB}
     weights = native_weights(read_weights(name, one))
-    model = EfficientNetForImageClassification.from_pretrained(
-        None, config=read_config(name), state_dict=weights, **loading
-    )
+    if loading:
+        made = EfficientNetForImageClassification.from_pretrained
+        model = made(None, config=read_config(name), state_dict=weights, **loading)
+    else:  # the same, a second sooner
+        with torch.device("meta"):
+            model = EfficientNetForImageClassification(read_config(name)).eval()
+        model.load_state_dict(weights, assign=True)
     model.name_or_path = name
     return model
 
