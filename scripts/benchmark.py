@@ -22,7 +22,7 @@ from functools import partial
 
 import torch
 import transformers
-from costs.gpu import gpu
+from costs.gpu import MODES, TINY as ON_GPU, gpu
 from costs.measuring import alternate, milliseconds
 from costs.metrics import metrics
 from costs.real import CLASSIFIERS as REAL
@@ -134,6 +134,8 @@ def main(argv=None):
     seven = what.add_parser("gpu", parents=[shared], help="a GPU, all in under 8 minutes; writes docs/results/gpu.*")
     seven.add_argument("--dry_run", action="store_true", help="tiny models on the CPU, whether or not there is a GPU")
     seven.add_argument("--output_dir", help="where gpu.jsonl and gpu.md are written (default: docs/results)")
+    seven.add_argument("--classifiers", nargs="+", default=list(ON_GPU), choices=ON_GPU)
+    seven.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES)
     seven.add_argument("--minutes", type=float, default=7.0, help="what is not begun by then is left out")
     seven.add_argument("--runs", type=int, default=7)
     seven.set_defaults(measure=gpu)

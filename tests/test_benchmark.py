@@ -11,7 +11,7 @@ import torch
 from transformers import ViTConfig
 
 SCRIPTS = str(pathlib.Path(__file__).parents[1] / "scripts")
-NAMES = ("benchmark", "costs.training", "costs.zoo", "costs.measuring")
+NAMES = ("benchmark", "costs.gpu", "costs.real", "costs.training", "costs.zoo", "costs.measuring")
 
 
 @pytest.fixture
@@ -100,3 +100,61 @@ def test_the_unrolled_reference_is_our_operator(benchmark):
     generators = [torch.Generator().manual_seed(1) for _ in range(2)]
     theirs = sys.modules["costs.training"].unrolled_sinkhorn(scores, 1.0, generators[0])
     assert torch.allclose(theirs, gumbel_sinkhorn(scores, 1.0, generator=generators[1]).permutation, atol=1e-5)
+
+
+def test_gpu_in_a_dry_run(benchmark, capsys, tmp_path):
+    few = "gpu --dry_run --runs 1 --threads 1 --classifiers ResNet-50 --modes fp32 bf16"
+    benchmark.main([*few.split(), "--output_dir", str(tmp_path)])
+    rows = rows_of(capsys)
+    assert rows == [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()]
+    assert [row["what"] for row in rows] == [
+        *["explanation", "step"] * 2, *["gumbel_sinkhorn"] * 2, "soft_topk", *["measure"] * 2,
+    ]  # fmt: skip
+    assert not any("failed" in row or "skipped" in row for row in rows)
+    page = (tmp_path / "gpu.md").read_text()
+    assert "a dry run on a CPU, with tiny models" in page and page.count("| ResNet-50 |") == 4
+
+
+def test_gpu_says_what_it_left_out(benchmark, capsys, tmp_path):
+    few = "gpu --dry_run --runs 1 --threads 1 --classifiers ResNet-50 --modes fp32 --minutes 0"
+    benchmark.main([*few.split(), "--output_dir", str(tmp_path)])
+    assert all(row["skipped"] == "after 0 minutes" for row in rows_of(capsys))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(["gpu"], "there is no GPU here, so nothing was measured"), (["gpu", "--dry_run"], "give it an --output_dir")],
+)
+def test_gpu_without_one(benchmark, given, said):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(SystemExit, match=said):
+        benchmark.main(given)
+
+
+def test_levers_are_pulled_one_by_one(benchmark):
+    """Each changes the prepared copy, or how it is called, and nothing outside of the block."""
+    from costs.real import LEVERS, Pulled
+    from transformers import EfficientNetConfig, EfficientNetForImageClassification
+
+    from hf_explain.modeling import packing, preparing
+
+    sizes = {"width_coefficient": 0.25, "depth_coefficient": 0.1, "hidden_dim": 320, "num_labels": 3}
+    model = EfficientNetForImageClassification(EfficientNetConfig(hidden_act="relu6", **sizes)).eval()
+    for module in model.requires_grad_(False).modules():
+        if hasattr(module, "act_expand"):
+            module.expand.weight.zero_()
+            module.expand.bias.fill_(40.0)
+    x, seen = torch.rand(1, 3, 64, 64), []
+    kept = preparing.KNOWN, packing.KNOWN, preparing.CONVOLUTIONS
+    for count in range(len(LEVERS)):
+        with Pulled(LEVERS[:count])():
+            fast, channels_last = preparing.prepared(model, x)
+            kinds = [type(m).__name__ for m in fast.modules()]
+            names = ("BatchNorm2d", "EfficientNetSqueezeExciteLayer", "FusedConvolution")
+            seen.append((channels_last, *(name in kinds for name in names)))
+    assert seen == [
+        (False, True, True, False), (True, True, True, False), (True, False, True, False),
+        (True, False, False, False), (True, False, False, True),
+    ]  # fmt: skip
+    assert kept == (preparing.KNOWN, packing.KNOWN, preparing.CONVOLUTIONS)

@@ -56,9 +56,9 @@ def gpu(arguments):
 
 def jobs(arguments, device):
     tiny, size = arguments.dry_run, 64 if arguments.dry_run else 224
-    for name in TINY:
+    for name in arguments.classifiers:
         preset, make = ("tiny", TINY[name]) if tiny else CLASSIFIERS[name]
-        for mode in MODES:
+        for mode in arguments.modes:
             label = {"classifier": name, "preset": preset, "size": size, "mode": mode}
             of = partial(explanation, make, preset, size, mode, device, 2 if tiny else 64, arguments.runs)
             yield label | {"what": "explanation"}, of
