@@ -45,15 +45,18 @@ def prepared(model: nn.Module, pixel_values: torch.Tensor) -> tuple[nn.Module, b
     >>> sum(isinstance(m, torch.nn.BatchNorm2d) for m in fast.modules()), channels_last
     (0, True)
     """
-    state = state_of(model)
-    if state is None:
+    if torch.compiler.is_compiling():
         return model, False
-    known = KNOWN.get(model)
-    if known is None or known[0] != state:
-        with ONE_AT_A_TIME:
-            known = KNOWN.get(model)
-            if known is None or known[0] != state:
-                known = KNOWN[model] = (state, *prepare(model, pixel_values[:1].detach()))
+    with torch._C.DisableTorchFunction():  # whoever looks at functions, rules of a backward pass for one, is not meant
+        state = state_of(model)
+        if state is None:
+            return model, False
+        known = KNOWN.get(model)
+        if known is None or known[0] != state:
+            with ONE_AT_A_TIME:
+                known = KNOWN.get(model)
+                if known is None or known[0] != state:
+                    known = KNOWN[model] = (state, *prepare(model, pixel_values[:1].detach()))
     return known[1] or model, known[2]
 
 

@@ -15,6 +15,7 @@ from ..modeling.errors import ExplainerError
 from ..modeling.pixel_space import PixelSpace
 from ..modeling.targets import of_target
 from .batching import batches
+from .forwards import forwards
 from .soft_backward import Rules, SoftBackward
 
 logger = logging.get_logger(__name__)
@@ -98,10 +99,11 @@ def pullback(
         )
     space, once = need_space(classifier), Once(classifier, rules)
     options = {"steps": steps, "length": length, "samples": samples, "noise": noise}
-    found = []
-    for x, t in batches(classifier, pixel_values, targets, batch_size):
-        random = torch.Generator().manual_seed(seed)
-        found.append(VARIANTS[variant](once, signed_colors(space, x), t, random=random, **options))
+    found, passes = [], {"ascent": steps, "smooth": samples, "double": 2}.get(variant, 1)
+    with forwards("semantic_pullback", passes * len(pixel_values)) as once.done:
+        for x, t in batches(classifier, pixel_values, targets, batch_size):
+            random = torch.Generator().manual_seed(seed)
+            found.append(VARIANTS[variant](once, signed_colors(space, x), t, random=random, **options))
     once.tell()
     return torch.cat(found).float()
 
@@ -111,6 +113,7 @@ class Once:
 
     def __init__(self, classifier: Classifier, rules: Rules | None = None):
         self.classifier, self.space, self.mode = classifier, need_space(classifier), SoftBackward(rules)
+        self.done: Callable[[int], None] = lambda pictures: None
 
     def __call__(self, colors: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode(False), torch.enable_grad():
@@ -124,6 +127,7 @@ class Once:
                 f"gates='constant' leaves no way from the logits of {type(self.classifier.model).__name__} to its "
                 "pixels, because all of them go through gates; give gates='gradient'."
             )
+        self.done(len(found))
         return found.detach()
 
     def tell(self) -> None:

@@ -18,6 +18,7 @@ from hf_explain.methods.naming import find_method
 from hf_explain.methods.occlusion import read_window
 from hf_explain.methods.superpixels import superpixels
 from hf_explain.modeling.model_call import counted
+from hf_explain.modeling.pixel_space import PixelSpace
 
 MOST = 300
 FAMILIES = {
@@ -164,6 +165,14 @@ def test_one_slow_picture_says_how_far_it_is(text, clock, capsys):
     made, rest = int(said[0].split()[3]), said[0].split()[-2]
     minutes, seconds = map(int, rest.split(":"))
     assert made <= 65 and abs(60 * minutes + seconds - (total - made)) <= 1  # a second each
+
+
+def test_variants_of_pullbacks_say_it_too(clock, capsys):
+    """They need to know how colors are written, and count their passes."""
+    slow = Slow(clock, 1.0)
+    slow.pixel_space, slow.model = PixelSpace(), torch.nn.Identity()
+    find_method("semantic_pullback(variant=smooth)", {})(slow, torch.rand(1, 3, 8, 8), 1)
+    assert "forwards of semantic_pullback: " in capsys.readouterr().err.splitlines()[0]
 
 
 @pytest.mark.parametrize("text", SLOW)
