@@ -10,6 +10,7 @@ import hashlib
 import os
 import time
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -27,6 +28,7 @@ ENOUGH = 2.0  # seconds to spend on finding out
 GAIN = 0.95  # of the time per picture: what a larger batch has to reach, to be worth its memory
 FOLDER = Path(constants.HF_HOME) / "hf_explain" / "batches"
 KNOWN: dict[str, int | None] = {}
+DESCRIBED: WeakKeyDictionary[nn.Module, tuple[str, int, str]] = WeakKeyDictionary()
 
 
 def packs(model: nn.Module, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -100,10 +102,12 @@ def key_of(model: nn.Module, pixel_values: torch.Tensor, gradient: bool) -> str:
     device = pixel_values.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {torch.get_num_threads()}"
     lower = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
-    of_model = (type(model).__name__, sum(p.numel() for p in model.parameters()), next(model.parameters()).dtype)
-    config = getattr(model, "config", None)
-    kind = config.to_json_string() if config is not None else ""
-    parts = (torch.__version__, name, *of_model, kind, tuple(pixel_values.shape[1:]), gradient, lower)
+    if model not in DESCRIBED:  # once, as it is asked at every call
+        config = getattr(model, "config", None)
+        count = sum(p.numel() for p in model.parameters())
+        DESCRIBED[model] = (type(model).__name__, count, config.to_json_string() if config is not None else "")
+    dtype = next(model.parameters()).dtype
+    parts = (torch.__version__, name, *DESCRIBED[model], dtype, tuple(pixel_values.shape[1:]), gradient, lower)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 

@@ -150,7 +150,7 @@ def explanation(arguments, name, device):
 # ---- another checkout ----
 
 SERVER = """
-import sys, time, itertools, torch
+import sys, itertools, torch
 torch.set_num_threads(int(sys.argv[2]))
 import transformers as T
 from hf_explain import RankingExplainerForImageClassification
